@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The one BPF object. lib/ holds ranked helper headers, observe/ one hook family per file; README.md lists hooks, maps
+ * and the kernel facts they rest on.
+ */
+#include "lib/compat.bpf.h"
+#include "lib/verdict.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#include "observe/statement.bpf.c"
+#include "observe/reply.bpf.c"
+#include "observe/session.bpf.c"

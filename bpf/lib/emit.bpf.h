@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Rank 3. Facts into the backend's batch, batches into the ring.
+ *
+ * The reader is woken only when it said that it sleeps, or when somebody waits for it (a hold, a session that opens).
+ */
+#ifndef DBF_EMIT_BPF_H
+#define DBF_EMIT_BPF_H
+
+#include "lib/maps.bpf.h"
+
+static __always_inline u64 emit_wakeup(bool wake)
+{
+	u32 zero = 0;
+	struct dbf_doorbell *d = bpf_map_lookup_elem(&doorbells, &zero);
+
+	if (d && d->asleep) {
+		d->asleep = 0;
+		return BPF_RB_FORCE_WAKEUP;
+	}
+	return wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+/* Send what was gathered. 0, or the error of a full ring: then the loss is counted and told with the next batch. */
+static __noinline long emit_flush(struct backend *b, bool wake)
+{
+	u64 used;
+	long err;
+
+	if (!b->used)
+		return 0;
+	used = bounded_max(b->used, DBF_BATCH_BYTES);
+	b->head = (struct dbf_batch){
+		.abi = DBF_ABI_VERSION,
+		.len = sizeof(b->head) + used,
+		.tgid = b->tgid,
+		.postmaster = b->postmaster,
+		.session = b->session,
+		.seq = b->seq++,
+		.execs = b->execs,
+		.lost_batches = b->lost_batches,
+		.lost_execs = b->lost_execs,
+		.server = b->server,
+		.policy_gen = b->judged_gen,
+	};
+	err = bpf_ringbuf_output(&ring, &b->head, sizeof(b->head) + used, emit_wakeup(wake));
+	if (err) {
+		b->lost_batches++;
+		b->lost_execs += b->execs;
+		count_add(DBF_COUNT_LOST_BATCHES, 1);
+		count_add(DBF_COUNT_LOST_EXECS, b->execs);
+	}
+	b->execs = 0;
+	b->used = 0;
+	return err;
+}
+
+/* Room for one fact of at most @max bytes (a constant, at most FACT_MAX), flushing first when needed. */
+static __always_inline void *emit_room(struct backend *b, u32 max)
+{
+	if (b->used + max > DBF_BATCH_BYTES)
+		emit_flush(b, false);
+	return &b->data[bounded_mask(b->used, DBF_BATCH_BYTES)];
+}
+
+/* Fill in the header of the fact written at emit_room() and count it in. */
+static __always_inline void emit_commit(struct backend *b, enum dbf_fact_kind kind, u32 len, u32 arg, u64 ts)
+{
+	struct dbf_fact *f = (struct dbf_fact *)&b->data[bounded_mask(b->used, DBF_BATCH_BYTES)];
+
+	f->kind = kind;
+	f->len = len;
+	f->arg = arg;
+	f->ts = ts;
+	b->used = bounded_max(b->used + round8(len), DBF_BATCH_BYTES);
+}
+
+static __always_inline void emit_arg(struct backend *b, enum dbf_fact_kind kind, u32 arg)
+{
+	emit_room(b, sizeof(struct dbf_fact));
+	emit_commit(b, kind, sizeof(struct dbf_fact), arg, bpf_ktime_get_ns());
+}
+
+#endif

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Rank 2. Every map, and the state kept per backend.
+ *
+ * A batch's facts are written at data[used]; `used` never exceeds DBF_BATCH_BYTES, and data[] has room for the
+ * largest fact behind that, so a write at a masked offset is always inside.
+ */
+#ifndef DBF_MAPS_BPF_H
+#define DBF_MAPS_BPF_H
+
+#include "lib/bounded.bpf.h"
+
+/*
+ * Which load of the object this is. A new daemon attaches its own programs beside the pinned ones of the last, then
+ * makes itself the active instance: at no moment do both act, or neither.
+ */
+const volatile unsigned int cfg_instance = 1;
+
+#define FRAMES 8
+#define FOLDS 8
+#define FACT_MAX (sizeof(struct dbf_fact) + sizeof(struct dbf_exec) + DBF_TEXT_CHUNK)
+
+struct frame {			/* an execution that has not returned, as far as the stack pointer tells */
+	u64 sp;
+	u64 query_desc;
+	u32 exec_id;
+	u32 fold;		/* index + 1 into folds, 0 none */
+};
+
+struct fold {			/* a nested text whose repeats are counted, not reported */
+	u64 ptr;
+	u64 hash[2];
+	u64 rows;
+	u64 first_ts;
+	u64 last_ts;
+	u32 len;
+	u32 exec_id;
+	u32 parent_id;
+	u32 executions;		/* since the last report */
+	u32 epoch;		/* texts may have been freed since an older one */
+	u32 policy_gen;
+};
+
+struct backend {
+	u32 kind;		/* enum dbf_session_kind; 0: not looked at yet */
+	u32 server;
+	u32 tgid;
+	u32 postmaster;
+	u64 session;
+	u64 base;		/* load address of the server's binary */
+
+	u32 cycle;		/* counts ReadyForQuery */
+	u32 next_exec_id;
+	u32 top_id;		/* the top-level execution of this cycle, 0 before it */
+	u32 top_in_ddl;		/* it creates a function: texts inside are only checked */
+	u64 parse_ptr;		/* the client's text parsed last in this cycle, 0 none */
+	u32 parse_executed;	/* id given to its execution, 0 none yet */
+	u32 epoch;		/* counts texts parsed inside executions */
+	u64 nested_parse_ptr;	/* parsed inside, not executed yet */
+	u64 execute_ptr;	/* reported at the Execute gate, not run yet */
+	u32 execute_id;
+
+	u32 depth;
+	struct frame frames[FRAMES];
+	struct fold folds[FOLDS];
+	u32 fold_next;
+
+	u32 carry_len;		/* bytes of a split message header */
+	u8 carry[8];
+	u64 skip;		/* bytes of the current message still to come */
+	u32 skip_kept;		/* of which so many are wanted */
+	u32 rows;
+	u64 row_bytes;
+	u64 write_start, write_end;	/* of the last secure_write */
+	u32 ready;		/* ReadyForQuery was seen in it */
+
+	u32 hold_slot;		/* index + 1, 0 none */
+	u32 hold_seq;
+	u64 hold_ptr;
+	u64 judged_ptr;
+	u32 judged_cycle;
+	u32 judged_action;
+	u32 judged_gen;
+
+	u32 execs;
+	u32 lost_batches;
+	u32 lost_execs;
+	u32 seq;
+	u32 used;
+	struct dbf_batch head;	/* sent together with data */
+	u8 data[DBF_BATCH_BYTES + FACT_MAX + 64];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 * 1024 * 1024);
+} ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct backend);
+} backends SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DBF_SERVERS);
+	__type(key, u32);
+	__type(value, struct dbf_server);
+} servers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct dbf_config);
+} configs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct dbf_vitals);
+} vitals SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct dbf_doorbell);
+} doorbells SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, DBF_HOLD_SLOTS);
+	__type(key, u32);
+	__type(value, struct dbf_hold_slot);
+} holds SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, u32);
+	__type(value, struct dbf_screen);
+} screens SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, u32);	/* tgid of a postmaster */
+	__type(value, struct dbf_cluster);
+} clusters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct dbf_verdict_key);
+	__type(value, struct dbf_verdict_value);
+} verdicts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct dbf_session_key);
+	__type(value, u32);	/* identity class */
+} classes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u64);	/* struct sock *, while it connects */
+	__type(value, struct dbf_tcp_client);
+} connecting SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct dbf_tcp_key);
+	__type(value, struct dbf_tcp_client);
+} tcp_clients SEC(".maps");
+
+static __always_inline struct dbf_vitals *vitals_get(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&vitals, &zero);
+}
+
+static __always_inline bool instance_active(void)
+{
+	struct dbf_vitals *v = vitals_get();
+
+	return v && v->active_instance == cfg_instance;
+}
+
+static __always_inline struct dbf_config *config_get(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&configs, &zero);
+}
+
+static __always_inline void count_add(enum dbf_count what, u64 n)
+{
+	struct dbf_vitals *v = vitals_get();
+
+	if (v && what < DBF_COUNT_MAX)
+		__sync_fetch_and_add(&v->counts[what], n);
+}
+
+#endif

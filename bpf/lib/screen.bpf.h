@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Rank 4. Runs the screen's automaton over a text in the batch: can any enforcing rule match at all? */
+#ifndef DBF_SCREEN_BPF_H
+#define DBF_SCREEN_BPF_H
+
+#include "lib/maps.bpf.h"
+
+#define SCREEN_STRIDE 32
+
+struct screening {
+	struct dbf_screen *screen;
+	struct backend *b;
+	u32 off;
+	u32 len;
+	u32 state;
+	u32 hit;
+};
+
+static long screen_step(u32 i, struct screening *s)
+{
+	u32 at = i * SCREEN_STRIDE;
+
+	for (u32 k = 0; k < SCREEN_STRIDE; k++) {
+		u8 byte, class;
+		u16 next;
+
+		if (at + k >= s->len)
+			return 1;
+		/* data[] reaches a chunk beyond the batch, and off + len never passes that. */
+		byte = s->b->data[bounded_max(s->off + at + k, DBF_BATCH_BYTES + DBF_TEXT_CHUNK)];
+		class = s->screen->class_of[byte];
+		next = s->screen->next[s->state & (DBF_SCREEN_STATES - 1)][class & (DBF_SCREEN_CLASSES - 1)];
+		s->state = next & (DBF_SCREEN_STATES - 1);
+		if (next & DBF_SCREEN_ACCEPT) {
+			s->hit = 1;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static __noinline u32 screen_text(struct backend *b, u32 off, u32 len, u32 index)
+{
+	struct screening s = { .b = b, .off = off, .len = len };
+
+	index &= 1;
+	s.screen = bpf_map_lookup_elem(&screens, &index);
+	if (!s.screen || s.screen->match_all)
+		return 1;
+	if (!s.screen->state_cnt)
+		return 0;
+	bpf_loop(DBF_TEXT_CHUNK / SCREEN_STRIDE, screen_step, &s, 0);
+	return s.hit;
+}
+
+#endif

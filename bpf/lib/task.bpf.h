@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Rank 4. Whose backend is this: finds or makes its state, and says who it is once.
+ *
+ * A probe's cookie holds the server's index in its top byte and the probe's virtual address below, so that the
+ * load address is the instruction pointer minus that address, without knowing where a binary is mapped.
+ */
+#ifndef DBF_TASK_BPF_H
+#define DBF_TASK_BPF_H
+
+#include "lib/text.bpf.h"
+
+#define COOKIE_SERVER(cookie) ((u32)((cookie) >> 56))
+#define COOKIE_VADDR(cookie) ((cookie) & 0x00ffffffffffffffULL)
+
+static __always_inline u64 task_user_u64(u64 addr)
+{
+	u64 v = 0;
+
+	bpf_probe_read_user(&v, sizeof(v), (void *)addr);
+	return v;
+}
+
+static __always_inline u32 task_user_u32(u64 addr)
+{
+	u32 v = 0;
+
+	bpf_probe_read_user(&v, sizeof(v), (void *)addr);
+	return v;
+}
+
+static __always_inline u16 task_user_u16(u64 addr)
+{
+	u16 v = 0;
+
+	bpf_probe_read_user(&v, sizeof(v), (void *)addr);
+	return v;
+}
+
+static __always_inline u8 task_user_u8(u64 addr)
+{
+	u8 v = 0;
+
+	bpf_probe_read_user(&v, sizeof(v), (void *)addr);
+	return v;
+}
+
+static __always_inline struct dbf_server *task_server(u32 index)
+{
+	index &= DBF_SERVERS - 1;
+	return bpf_map_lookup_elem(&servers, &index);
+}
+
+/* sockaddr_storage at @addr: family and port, the address as 16 bytes. */
+static __always_inline u16 task_user_sockaddr(u64 addr, u8 *ip, u16 *port)
+{
+	u16 family = task_user_u16(addr);
+
+	*port = bpf_ntohs(task_user_u16(addr + 2));
+	if (family == AF_INET) {
+		ip[10] = ip[11] = 0xff;
+		bpf_probe_read_user(ip + 12, 4, (void *)(addr + 4));
+	} else if (family == AF_INET6) {
+		bpf_probe_read_user(ip, 16, (void *)(addr + 8));
+	}
+	return family;
+}
+
+static __always_inline bool task_is_loopback(const u8 *ip)
+{
+	static const u8 v6[16] = { [15] = 1 };
+
+	if (ip[10] == 0xff && ip[11] == 0xff)
+		return ip[12] == 127;
+	for (int i = 0; i < 16; i++)
+		if (ip[i] != v6[i])
+			return false;
+	return true;
+}
+
+static __always_inline struct sock *task_sock(struct task_struct *task, int fd)
+{
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct file *file = NULL;
+	struct file **fds;
+	struct socket *socket;
+
+	if (fd < 0 || (u32)fd >= BPF_CORE_READ(fdt, max_fds))
+		return NULL;
+	fds = BPF_CORE_READ(fdt, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), fds + fd);
+	socket = BPF_CORE_READ(file, private_data);
+	return BPF_CORE_READ(socket, sk);
+}
+
+/* The process at the other end, when it is on this node: a unix socket knows its peer, TCP is looked up. */
+static __always_inline void task_find_client(struct dbf_session *s, struct task_struct *task, int fd)
+{
+	struct sock *sk = task_sock(task, fd);
+	struct dbf_tcp_key key = {};
+	struct dbf_tcp_client *client;
+
+	if (!sk)
+		return;
+	if (s->transport == DBF_TRANSPORT_UNIX) {
+		s->client_pid = BPF_CORE_READ(sk, sk_peer_pid, numbers[0].nr);
+		s->client_uid = BPF_CORE_READ(sk, sk_peer_cred, uid.val);
+		s->client_known = s->client_pid != 0;
+		return;
+	}
+	__builtin_memcpy(key.client_addr, s->client_addr, 16);
+	__builtin_memcpy(key.server_addr, s->server_addr, 16);
+	key.client_port = s->client_port;
+	key.server_port = s->server_port;
+	if (task_is_loopback(key.server_addr))
+		key.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	client = bpf_map_lookup_elem(&tcp_clients, &key);
+	if (!client)
+		return;
+	s->client_known = 1;
+	s->client_pid = client->pid;
+	s->client_uid = client->uid;
+	s->client_cgroup = client->cgroup;
+	s->client_start = client->start;
+	__builtin_memcpy(s->client_comm, client->comm, sizeof(s->client_comm));
+}
+
+static __always_inline void task_user_name(char *to, u64 addr)
+{
+	u64 ptr = task_user_u64(addr);
+
+	if (ptr)
+		bpf_probe_read_user_str(to, DBF_NAME_BYTES, (void *)ptr);
+}
+
+static __always_inline void task_describe(struct dbf_session *s, struct dbf_server *srv, u64 port)
+{
+	u16 family = task_user_sockaddr(port + srv->port_raddr, s->client_addr, &s->client_port);
+
+	if (family == AF_UNIX) {
+		s->transport = DBF_TRANSPORT_UNIX;
+		s->client_port = 0;
+		bpf_probe_read_user_str(s->socket_path, sizeof(s->socket_path), (void *)(port + srv->port_laddr + 2));
+	} else {
+		task_user_sockaddr(port + srv->port_laddr, s->server_addr, &s->server_port);
+		s->transport = task_user_u8(port + srv->port_ssl) ? DBF_TRANSPORT_TLS : DBF_TRANSPORT_TCP;
+	}
+	task_user_name(s->database, port + srv->port_database);
+	task_user_name(s->user, port + srv->port_user);
+	task_user_name(s->application, port + srv->port_application);
+}
+
+/* First sight of a process. @opening: its first words to the client, so it is new; otherwise it was there before. */
+static __noinline void task_open(struct backend *b, struct dbf_server *srv, bool opening)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u64 port = task_user_u64(b->base + srv->my_proc_port);
+	struct dbf_session *s;
+	u32 fact_len = sizeof(struct dbf_fact) + sizeof(*s);
+
+	b->tgid = bpf_get_current_pid_tgid() >> 32;
+	b->session = BPF_CORE_READ(task, group_leader, start_boottime);
+	b->postmaster = BPF_CORE_READ(task, real_parent, tgid);
+	b->next_exec_id = 1;
+	b->kind = DBF_SESSION_CLIENT;
+	if ((int)task_user_u32(b->base + srv->parallel_worker) >= 0) {
+		b->kind = DBF_SESSION_IGNORED;
+		return;
+	}
+	if (!port)
+		b->kind = DBF_SESSION_BACKGROUND;
+	else if (task_user_u8(b->base + srv->am_walsender))
+		b->kind = DBF_SESSION_WALSENDER;
+	s = emit_room(b, sizeof(struct dbf_fact) + sizeof(*s)) + sizeof(struct dbf_fact);
+	__builtin_memset(s, 0, sizeof(*s));
+	s->kind = b->kind;
+	s->found = !opening;
+	s->major = srv->major;
+	if (port) {
+		task_describe(s, srv, port);
+		task_find_client(s, task, task_user_u32(port + srv->port_sock));
+	}
+	emit_commit(b, DBF_FACT_OPEN, fact_len, 0, bpf_ktime_get_ns());
+	/* The client may be gone in a moment: let user space look at it now. */
+	emit_flush(b, true);
+}
+
+/*
+ * The state of the process that hit this probe, or NULL when it has none to have. *srv is never NULL with it. A
+ * forked child inherits memory, not storage, so a postmaster's children start clean.
+ */
+static __always_inline struct backend *task_backend(struct pt_regs *ctx, struct dbf_server **srv, bool opening)
+{
+	u64 cookie = bpf_get_attach_cookie(ctx);
+	struct backend *b;
+
+	if (!instance_active())
+		return NULL;
+	*srv = task_server(COOKIE_SERVER(cookie));
+	if (!*srv || !(*srv)->valid)
+		return NULL;
+	b = bpf_task_storage_get(&backends, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!b) {
+		count_add(DBF_COUNT_NO_STORAGE, 1);
+		return NULL;
+	}
+	if (!b->kind) {
+		b->server = COOKIE_SERVER(cookie);
+		b->base = PT_REGS_IP(ctx) - COOKIE_VADDR(cookie);
+		task_open(b, *srv, opening);
+	}
+	return b->kind == DBF_SESSION_IGNORED ? NULL : b;
+}
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Rank 4. SQL text out of the server's memory, into facts.
+ *
+ * Reads never fault pages in: a sleepable program can lose its stack to another task. A page that is not there
+ * makes the text `fault`, which is undecided, never allowed.
+ */
+#ifndef DBF_TEXT_BPF_H
+#define DBF_TEXT_BPF_H
+
+#include "lib/emit.bpf.h"
+
+enum text_end { TEXT_END, TEXT_GOES_ON, TEXT_LIMIT, TEXT_FAULT };	/* arg of DBF_FACT_TEXT */
+
+struct text {			/* what text_fact() read, for judging */
+	u32 off;		/* of its bytes in b->data, a multiple of 8 */
+	u32 len;
+	u32 whole;		/* all of it is in this one chunk */
+	u32 fault;
+};
+
+static __noinline void text_more(struct backend *b, u64 ptr)
+{
+	for (u32 i = 1; i < DBF_TEXT_CHUNKS; i++) {
+		u8 *at = emit_room(b, sizeof(struct dbf_fact) + DBF_TEXT_CHUNK);
+		long n = bpf_probe_read_user_str(at + sizeof(struct dbf_fact), DBF_TEXT_CHUNK,
+						 (void *)(ptr + i * (DBF_TEXT_CHUNK - 1)));
+		u32 end = n < 0 ? TEXT_FAULT : n < DBF_TEXT_CHUNK ? TEXT_END :
+			  i + 1 < DBF_TEXT_CHUNKS ? TEXT_GOES_ON : TEXT_LIMIT;
+		u64 len = n > 0 ? bounded_max(n - 1, DBF_TEXT_CHUNK) : 0;
+
+		emit_commit(b, DBF_FACT_TEXT, sizeof(struct dbf_fact) + len, end, 0);
+		if (end != TEXT_GOES_ON)
+			return;
+	}
+}
+
+/*
+ * Append a fact whose payload is @head_size bytes that begin with a struct dbf_text, then the text at @ptr. The
+ * caller has filled in the rest of the head at text_head(). Only the first chunk is described in @t.
+ */
+static __always_inline void text_fact(struct backend *b, u32 kind, u32 head_size, u64 ptr, u32 flags, struct text *t)
+{
+	u8 *at = &b->data[bounded_mask(b->used, DBF_BATCH_BYTES)];
+	struct dbf_text *head = (struct dbf_text *)(at + sizeof(struct dbf_fact));
+	long n = bpf_probe_read_user_str(at + sizeof(struct dbf_fact) + head_size, DBF_TEXT_CHUNK, (void *)ptr);
+	u64 len = n > 0 ? bounded_max(n - 1, DBF_TEXT_CHUNK) : 0;
+
+	t->off = b->used + sizeof(struct dbf_fact) + head_size;
+	t->len = len;
+	t->fault = n < 0;
+	t->whole = n > 0 && n < DBF_TEXT_CHUNK;
+	if (n < 0)
+		flags |= DBF_TEXT_FAULT;
+	else if (n == DBF_TEXT_CHUNK)
+		flags |= DBF_TEXT_MORE;
+	head->ptr = ptr;
+	head->length = len;
+	head->captured = len;
+	head->flags = flags;
+	emit_commit(b, kind, sizeof(struct dbf_fact) + head_size + len, 0, bpf_ktime_get_ns());
+	if (n < 0)
+		count_add(DBF_COUNT_TEXT_FAULTS, 1);
+	if (n == DBF_TEXT_CHUNK)
+		text_more(b, ptr);
+}
+
+/* Where the head of the next text fact goes. */
+static __always_inline void *text_head(struct backend *b)
+{
+	return (u8 *)emit_room(b, FACT_MAX) + sizeof(struct dbf_fact);
+}
+
+#endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Rank 5. What happens to a text at a gate: cache, screen, hold, fail mode; and the signals.
+ *
+ * Nothing is signalled or stopped unless the process is a client backend of a postmaster we know and holds off no
+ * interrupts: a stopped process that owns a lightweight lock stops the whole server, and a cancel would be deferred.
+ * SIGKILL is never sent: the postmaster would restart every session.
+ *
+ * A hold: claim a free slot, SIGSTOP ourselves (it takes effect on the way back to user mode), tell user space. The
+ * order matters: an answer that comes at once must find the stop already pending, so that its SIGCONT removes it.
+ */
+#ifndef DBF_VERDICT_BPF_H
+#define DBF_VERDICT_BPF_H
+
+#include "lib/hash.bpf.h"
+#include "lib/screen.bpf.h"
+#include "lib/task.bpf.h"
+
+static __always_inline enum dbf_why verdict_may_signal(struct backend *b, struct dbf_server *srv)
+{
+	u32 postmaster = b->postmaster;
+	struct dbf_cluster *cluster = bpf_map_lookup_elem(&clusters, &postmaster);
+
+	if (b->kind != DBF_SESSION_CLIENT && b->kind != DBF_SESSION_WALSENDER)
+		return DBF_WHY_NOT_OURS;
+	if (!cluster || !(cluster->flags & DBF_CLUSTER_ENFORCE))
+		return DBF_WHY_NOT_OURS;
+	if (task_user_u32(b->base + srv->interrupt_holdoff) || task_user_u32(b->base + srv->cancel_holdoff) ||
+	    task_user_u32(b->base + srv->crit_section))
+		return DBF_WHY_BUSY;
+	return DBF_WHY_NONE;
+}
+
+static __always_inline bool verdict_signal(int sig)
+{
+	if (bpf_send_signal(sig)) {
+		count_add(DBF_COUNT_SIGNAL_ERRORS, 1);
+		return false;
+	}
+	count_add(DBF_COUNT_SIGNALS, 1);
+	return true;
+}
+
+static __always_inline u32 verdict_signal_of(u32 action)
+{
+	return action == DBF_ACTION_KILL ? SIGTERM : action == DBF_ACTION_DENY ? SIGINT : 0;
+}
+
+static __always_inline struct dbf_hold_slot *hold_slot_at(u32 index)
+{
+	return bpf_map_lookup_elem(&holds, &index);
+}
+
+/* Claim a free slot among the first @max. Its index + 1, or 0. */
+static __noinline u32 hold_claim(u32 max)
+{
+	for (u32 i = 0; i < DBF_HOLD_SLOTS; i++) {
+		struct dbf_hold_slot *slot = hold_slot_at(i);
+		u64 state;
+
+		if (i >= max || !slot)
+			break;
+		state = slot->state;
+		if (DBF_STATE_OF(state) != DBF_HOLD_FREE)
+			continue;
+		if (__sync_val_compare_and_swap(&slot->state, state, state | DBF_HOLD_CLAIMED) == state)
+			return i + 1;
+	}
+	return 0;
+}
+
+static __always_inline void hold_free(struct dbf_hold_slot *slot, u32 seq)
+{
+	slot->state = DBF_STATE(seq + 1, DBF_HOLD_FREE);
+}
+
+static __always_inline struct dbf_verdict *verdict_fact(struct backend *b)
+{
+	struct dbf_verdict *v = emit_room(b, sizeof(struct dbf_fact) + sizeof(*v)) + sizeof(struct dbf_fact);
+
+	__builtin_memset(v, 0, sizeof(*v));
+	return v;
+}
+
+static __always_inline void verdict_commit(struct backend *b)
+{
+	emit_commit(b, DBF_FACT_VERDICT, sizeof(struct dbf_fact) + sizeof(struct dbf_verdict), 0, bpf_ktime_get_ns());
+}
+
+/* Is a stop possible now? Reasons not to are never errors: the fail mode decides at once. */
+static __always_inline enum dbf_why hold_refusal(struct backend *b, struct dbf_config *cfg)
+{
+	struct dbf_vitals *vt = vitals_get();
+	u64 now = bpf_ktime_get_ns();
+	u32 postmaster = b->postmaster;
+	struct dbf_cluster *cluster = bpf_map_lookup_elem(&clusters, &postmaster);
+
+	if (!vt || now - vt->keeper_beat_ns > cfg->beat_max_ns)
+		return DBF_WHY_KEEPER_SILENT;
+	if (now - vt->deadman_beat_ns > cfg->beat_max_ns)
+		return DBF_WHY_DEADMAN_SILENT;
+	if (cluster && (cluster->flags & DBF_CLUSTER_STANDBY))
+		return DBF_WHY_STANDBY;
+	return DBF_WHY_NONE;
+}
+
+/* Stop here until user space answers. DBF_WHY_NONE when the stop is pending and user space was told. */
+static __noinline enum dbf_why hold_begin(struct backend *b, struct dbf_config *cfg, struct dbf_verdict *proto)
+{
+	u64 now = bpf_ktime_get_ns();
+	struct dbf_hold_slot *slot;
+	struct dbf_verdict *v;
+	u32 index, seq;
+
+	index = hold_claim(cfg->max_holds);
+	if (!index)
+		return DBF_WHY_NO_SLOT;
+	slot = hold_slot_at(index - 1);
+	if (!slot)
+		return DBF_WHY_NO_SLOT;
+	seq = DBF_STATE_SEQ(slot->state);
+	slot->since_ns = now;
+	slot->deadline_ns = now + cfg->hold_ns;
+	slot->session = b->session;
+	slot->tgid = b->tgid;
+	slot->postmaster = b->postmaster;
+	slot->fail_closed = cfg->fail_closed;
+	slot->resolver = 0;
+	slot->resolved_ns = 0;
+	if (!verdict_signal(SIGSTOP)) {
+		hold_free(slot, seq);
+		return DBF_WHY_SIGNAL;
+	}
+	__sync_val_compare_and_swap(&slot->state, DBF_STATE(seq, DBF_HOLD_CLAIMED), DBF_STATE(seq, DBF_HOLD_OPEN));
+	v = verdict_fact(b);
+	*v = *proto;
+	v->how = DBF_HOW_HOLD;
+	v->slot = index - 1;
+	v->slot_seq = seq;
+	v->deadline_ns = slot->deadline_ns;
+	verdict_commit(b);
+	if (emit_flush(b, true)) {
+		/* Nobody will answer: take the stop back before it takes effect. */
+		bpf_send_signal(SIGCONT);
+		hold_free(slot, seq);
+		return DBF_WHY_RING_FULL;
+	}
+	b->hold_slot = index;
+	b->hold_seq = seq;
+	count_add(DBF_COUNT_HOLDS, 1);
+	return DBF_WHY_NONE;
+}
+
+/*
+ * First thing at every hit: a hold of ours may have ended. Settled: say how, free the slot. Still open: a stranger sent
+ * SIGCONT; stop again. Returns false while the process is to stop again.
+ */
+static __always_inline bool hold_settle(struct backend *b)
+{
+	struct dbf_hold_slot *slot;
+	struct dbf_verdict *v;
+	u32 st;
+
+	if (!b->hold_slot)
+		return true;
+	slot = hold_slot_at(b->hold_slot - 1);
+	if (!slot)
+		return true;
+	st = DBF_STATE_OF(slot->state);
+	if (DBF_STATE_SEQ(slot->state) == b->hold_seq && st == DBF_HOLD_OPEN) {
+		verdict_signal(SIGSTOP);
+		return false;
+	}
+	b->judged_action = st == DBF_HOLD_KILLED ? DBF_ACTION_KILL :
+			   st == DBF_HOLD_DENIED ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
+	v = verdict_fact(b);
+	v->ptr = b->hold_ptr;
+	v->how = DBF_HOW_HOLD;
+	v->action = b->judged_action;
+	v->why = slot->resolver;
+	v->slot = b->hold_slot - 1;
+	v->slot_seq = b->hold_seq;
+	v->deadline_ns = slot->resolved_ns;
+	v->signal = verdict_signal_of(b->judged_action);
+	verdict_commit(b);
+	hold_free(slot, b->hold_seq);
+	b->hold_slot = 0;
+	return true;
+}
+
+/* A slot whose owner exits. */
+static __always_inline void hold_abandon(struct backend *b)
+{
+	struct dbf_hold_slot *slot;
+
+	if (!b->hold_slot)
+		return;
+	slot = hold_slot_at(b->hold_slot - 1);
+	if (slot && DBF_STATE_SEQ(slot->state) == b->hold_seq)
+		hold_free(slot, b->hold_seq);
+	b->hold_slot = 0;
+}
+
+struct judging {		/* a text at a gate */
+	u64 ptr;
+	u32 gate;
+	u32 exec_id;
+	u32 mode;
+	u32 top;
+	struct text text;
+};
+
+static __always_inline u32 verdict_cached(struct backend *b, struct dbf_config *cfg, struct judging *j, u64 *hash)
+{
+	struct dbf_session_key sk = { .session = b->session, .tgid = b->tgid };
+	struct dbf_verdict_key key = { .len = j->text.len, .policy_gen = cfg->policy_gen, .mode = j->mode };
+	u32 *class = bpf_map_lookup_elem(&classes, &sk);
+	struct dbf_verdict_value *value;
+
+	if (!class || !*class)
+		return DBF_ACTION_NONE;
+	key.hash[0] = hash[0];
+	key.hash[1] = hash[1];
+	key.identity_class = *class;
+	value = bpf_map_lookup_elem(&verdicts, &key);
+	return value ? value->action : DBF_ACTION_NONE;
+}
+
+/* Nobody can be asked, or a signal is impossible here: the fail mode, and why. */
+static __always_inline u32 verdict_fail(struct backend *b, struct dbf_config *cfg, struct dbf_verdict *proto, u32 why)
+{
+	struct dbf_verdict *v = verdict_fact(b);
+
+	*v = *proto;
+	v->how = DBF_HOW_FAIL;
+	v->why = why;
+	v->action = cfg->fail_closed ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
+	if (v->action == DBF_ACTION_DENY && why != DBF_WHY_BUSY && why != DBF_WHY_NOT_OURS)
+		v->signal = verdict_signal(SIGINT) ? SIGINT : 0;
+	else if (why == DBF_WHY_BUSY || why == DBF_WHY_NOT_OURS)
+		v->action = DBF_ACTION_ALLOW;
+	count_add(v->action == DBF_ACTION_DENY ? DBF_COUNT_FAIL_CLOSED : DBF_COUNT_FAIL_OPEN, 1);
+	b->judged_action = v->action;
+	verdict_commit(b);
+	return b->judged_action;
+}
+
+/*
+ * Judge the text that was just put into the batch. Everything that acts is told to user space with a verdict fact; what
+ * the screen lets pass is not.
+ */
+static __noinline u32 verdict_judge(struct backend *b, struct dbf_server *srv, struct dbf_config *cfg, struct judging *j)
+{
+	struct dbf_verdict proto = { .ptr = j->ptr, .gate = j->gate, .exec_id = j->exec_id,
+				     .text_len = j->text.len, .policy_gen = cfg->policy_gen };
+	bool countable = j->text.whole && !j->text.fault;
+	u32 action = DBF_ACTION_NONE, why;
+
+	b->judged_ptr = j->ptr;
+	b->judged_cycle = b->cycle;
+	b->judged_gen = cfg->policy_gen;
+	b->judged_action = DBF_ACTION_ALLOW;
+	if (countable && j->text.len) {
+		if (!screen_text(b, j->text.off, j->text.len, cfg->screen)) {
+			count_add(DBF_COUNT_SCREENED, 1);
+			return DBF_ACTION_ALLOW;
+		}
+		siphash_text(b, j->text.off, j->text.len, cfg, proto.hash);
+		action = verdict_cached(b, cfg, j, proto.hash);
+	}
+	count_add(DBF_COUNT_CANDIDATES, 1);
+	if (action == DBF_ACTION_ALLOW) {
+		count_add(DBF_COUNT_CACHE_ALLOW, 1);
+		return action;
+	}
+	why = verdict_may_signal(b, srv);
+	if (why)
+		return verdict_fail(b, cfg, &proto, why);
+	if (action == DBF_ACTION_DENY || action == DBF_ACTION_KILL) {
+		struct dbf_verdict *v = verdict_fact(b);
+
+		*v = proto;
+		v->how = DBF_HOW_CACHE;
+		v->action = action;
+		v->signal = verdict_signal(verdict_signal_of(action)) ? verdict_signal_of(action) : 0;
+		verdict_commit(b);
+		count_add(DBF_COUNT_CACHE_DENY, 1);
+		b->judged_action = action;
+		return action;
+	}
+	/* Texts that CREATE FUNCTION merely checks are judged when they run. */
+	if (b->top_in_ddl && !j->top)
+		return DBF_ACTION_ALLOW;
+	why = hold_refusal(b, cfg);
+	if (!why)
+		why = hold_begin(b, cfg, &proto);
+	if (why)
+		return verdict_fail(b, cfg, &proto, why);
+	b->hold_ptr = j->ptr;
+	return DBF_ACTION_NONE;
+}
+
+/*
+ * An execution of a text that was judged in this cycle: repeat a denial that has not taken effect yet. True when the
+ * text needs judging.
+ */
+static __always_inline bool verdict_again(struct backend *b, struct dbf_server *srv, struct dbf_config *cfg, u64 ptr, u32 gate,
+					  u32 exec_id)
+{
+	struct dbf_verdict *v;
+
+	if (b->judged_ptr != ptr || b->judged_cycle != b->cycle || b->judged_gen != cfg->policy_gen)
+		return true;
+	if (b->judged_action != DBF_ACTION_DENY && b->judged_action != DBF_ACTION_KILL)
+		return false;
+	if (verdict_may_signal(b, srv))
+		return false;
+	v = verdict_fact(b);
+	v->ptr = ptr;
+	v->gate = gate;
+	v->how = DBF_HOW_CACHE;
+	v->action = b->judged_action;
+	v->exec_id = exec_id;
+	v->policy_gen = cfg->policy_gen;
+	v->signal = verdict_signal(verdict_signal_of(b->judged_action)) ? verdict_signal_of(b->judged_action) : 0;
+	verdict_commit(b);
+	return false;
+}
+
+#endif

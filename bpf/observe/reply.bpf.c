@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the client is told, read from secure_write(Port *, void *ptr, size_t len): plain text under TLS too.
+ *
+ * The backend's message stream is followed exactly, message by message, across calls: a header or a message may be
+ * split at the end of the server's buffer. Messages with meaning are copied up to DBF_MESSAGE_BYTES; rows and COPY data
+ * are counted. ReadyForQuery ends the cycle and sends the batch.
+ */
+
+struct walk {
+	struct backend *b;
+	u64 at;
+	u64 end;
+};
+
+/* C complete, E error, Z ready, I empty, s suspended, 1 2 3 parse/bind/close done, R authentication, S parameter,
+ * G H W copy, V function result, n no data */
+static __always_inline bool reply_kept(u8 type)
+{
+	switch (type) {
+	case 'C': case 'E': case 'Z': case 'I': case 's': case '1': case '2': case '3': case 'R': case 'S':
+	case 'G': case 'H': case 'W': case 'V':
+		return true;
+	}
+	return false;
+}
+
+static __always_inline void reply_put(struct backend *b, u32 kind, u8 type, u32 length, u64 at, u64 avail)
+{
+	u32 head_len = kind == DBF_FACT_REPLY ? sizeof(struct dbf_reply) : 0;
+	u8 *to = emit_room(b, sizeof(struct dbf_fact) + sizeof(struct dbf_reply) + DBF_MESSAGE_BYTES);
+	u64 n = bounded_max(avail, DBF_MESSAGE_BYTES);
+
+	if (kind == DBF_FACT_REPLY) {
+		struct dbf_reply *r = (struct dbf_reply *)(to + sizeof(struct dbf_fact));
+
+		r->type = type;
+		r->length = length;
+		r->captured = n;
+		r->rows = b->rows;
+		r->row_bytes = b->row_bytes;
+		b->rows = 0;
+		b->row_bytes = 0;
+	}
+	bpf_probe_read_user(to + sizeof(struct dbf_fact) + head_len, n, (void *)at);
+	emit_commit(b, kind, sizeof(struct dbf_fact) + head_len + n, 0, bpf_ktime_get_ns());
+}
+
+static __always_inline void reply_message(struct walk *w)
+{
+	struct backend *b = w->b;
+	u8 type = b->carry[0];
+	u32 length = ((u32)b->carry[1] << 24 | (u32)b->carry[2] << 16 | (u32)b->carry[3] << 8 | b->carry[4]);
+	u64 here;
+
+	b->carry_len = 0;
+	length = length >= 4 ? length - 4 : 0;
+	here = w->end - w->at < length ? w->end - w->at : length;
+	b->skip = length - here;
+	b->skip_kept = 0;
+	if (type == 'D' || type == 'd') {
+		b->rows++;
+		b->row_bytes += length;
+	} else if (reply_kept(type)) {
+		reply_put(b, DBF_FACT_REPLY, type, length, w->at, here);
+		if (b->skip && here < DBF_MESSAGE_BYTES)
+			b->skip_kept = DBF_MESSAGE_BYTES - here;
+		if (type == 'Z')
+			b->ready = 1;
+	}
+	w->at += here;
+}
+
+static long reply_step(u32 i, struct walk *w)
+{
+	struct backend *b = w->b;
+	u64 left = w->end - w->at;
+	u32 have = b->carry_len & 7;
+
+	if (w->at >= w->end)
+		return 1;
+	if (b->skip) {
+		u64 n = left < b->skip ? left : b->skip;
+
+		if (b->skip_kept) {
+			reply_put(b, DBF_FACT_REPLY_MORE, 0, 0, w->at, n < b->skip_kept ? n : b->skip_kept);
+			b->skip_kept -= n < b->skip_kept ? n : b->skip_kept;
+		}
+		b->skip -= n;
+		w->at += n;
+		return 0;
+	}
+	if (!have && left >= 5) {
+		if (bpf_probe_read_user(b->carry, 5, (void *)w->at))
+			goto lost;
+		w->at += 5;
+		reply_message(w);
+		return 0;
+	}
+	if (bpf_probe_read_user(&b->carry[have], 1, (void *)w->at))
+		goto lost;
+	b->carry_len = have + 1;
+	w->at++;
+	if (b->carry_len >= 5)
+		reply_message(w);
+	return 0;
+lost:
+	count_add(DBF_COUNT_FRAME_LOST, 1);
+	b->carry_len = 0;
+	b->skip = 0;
+	w->at = w->end;
+	return 1;
+}
+
+static __always_inline void reply_cycle_end(struct backend *b)
+{
+	stmt_end_folds(b);
+	emit_flush(b, b->kind != DBF_SESSION_CLIENT);
+	b->cycle++;
+	b->ready = 0;
+	b->depth = 0;
+	b->top_id = 0;
+	b->top_in_ddl = 0;
+	b->parse_ptr = 0;
+	b->parse_executed = 0;
+	b->nested_parse_ptr = 0;
+	b->execute_ptr = 0;
+}
+
+SEC("uprobe")
+int BPF_KPROBE(secure_write, u64 port, u64 ptr, u64 len)
+{
+	struct dbf_server *srv;
+	struct backend *b = task_backend(ctx, &srv, true);
+	struct walk w;
+
+	if (!b)
+		return 0;
+	hold_settle(b);
+	/* A partial write is followed by one of the rest, which was walked already. */
+	if (ptr > b->write_start && ptr + len == b->write_end) {
+		b->write_start = ptr;
+		return 0;
+	}
+	b->write_start = ptr;
+	b->write_end = ptr + len;
+	w = (struct walk){ .b = b, .at = ptr, .end = ptr + len };
+	bpf_loop(1 << 20, reply_step, &w, 0);
+	if (w.at < w.end)
+		count_add(DBF_COUNT_FRAME_LOST, 1);
+	if (b->ready)
+		reply_cycle_end(b);
+	return 0;
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Sessions' ends, errors, transaction ids, and everything that is rare: replication commands, the function-call
+ * protocol, commits inside procedures; and which process opened a TCP connection on this node.
+ */
+
+/* errcode(int sqlerrcode): an error or a notice is being made. Notices have classes 00, 01, 02. */
+SEC("uprobe")
+int BPF_KPROBE(errcode_entry, u32 sqlerrcode)
+{
+	struct dbf_server *srv;
+	struct backend *b = task_backend(ctx, &srv, true);
+	u32 class = sqlerrcode & 0xfff;
+	struct dbf_error *e;
+	struct text t;
+	u64 ptr;
+
+	/* "00", "01", "02" packed six bits a character from '0'. */
+	if (!b || class == 0 || class == (1 << 6) || class == (2 << 6))
+		return 0;
+	e = text_head(b);
+	__builtin_memset(e, 0, sizeof(*e));
+	e->sqlstate = sqlerrcode;
+	e->exec_id = stmt_parent(b, PT_REGS_SP(ctx));
+	ptr = b->nested_parse_ptr;
+	if (ptr) {
+		text_fact(b, DBF_FACT_ERROR, sizeof(*e), ptr, 0, &t);
+		b->nested_parse_ptr = 0;
+		return 0;
+	}
+	ptr = stmt_top_text(b, srv);
+	if (ptr && ptr != b->parse_ptr && !b->top_id) {	/* Bind of what was prepared before */
+		text_fact(b, DBF_FACT_ERROR, sizeof(*e), ptr, DBF_TEXT_TOP, &t);
+		return 0;
+	}
+	emit_commit(b, DBF_FACT_ERROR, sizeof(struct dbf_fact) + sizeof(*e), 0, bpf_ktime_get_ns());
+	return 0;
+}
+
+/* XactLockTableInsert(TransactionId xid): a transaction, or a subtransaction, got its id. */
+SEC("uprobe")
+int BPF_KPROBE(xact_lock_table_insert, u32 xid)
+{
+	struct dbf_server *srv;
+	struct backend *b = task_backend(ctx, &srv, false);
+
+	if (b)
+		emit_arg(b, DBF_FACT_XID, xid);
+	return 0;
+}
+
+static __always_inline int session_xact(struct pt_regs *ctx, u32 what)
+{
+	struct dbf_server *srv;
+	struct backend *b = task_backend(ctx, &srv, false);
+
+	if (b)
+		emit_arg(b, DBF_FACT_XACT, what);
+	return 0;
+}
+
+SEC("uprobe")
+int BPF_KPROBE(spi_commit)
+{
+	return session_xact(ctx, 1);
+}
+
+SEC("uprobe")
+int BPF_KPROBE(spi_rollback)
+{
+	return session_xact(ctx, 2);
+}
+
+/* HandleFunctionRequest(StringInfo msgBuf): fast-path call; the function's oid is the first integer. */
+SEC("uprobe")
+int BPF_KPROBE(handle_function_request, u64 msg)
+{
+	struct dbf_server *srv;
+	struct backend *b = task_backend(ctx, &srv, false);
+	u64 data = task_user_u64(msg);
+	u32 cursor = task_user_u32(msg + 16);
+
+	if (!b || !hold_settle(b))
+		return 0;
+	b->execs++;
+	emit_arg(b, DBF_FACT_FASTPATH, bpf_ntohl(task_user_u32(data + cursor)));
+	return 0;
+}
+
+/* exec_replication_command(const char *cmd_string): a walsender's command, which is not SQL. */
+SEC("uprobe")
+int BPF_KPROBE(exec_replication_command, u64 cmd)
+{
+	struct dbf_server *srv;
+	struct backend *b = task_backend(ctx, &srv, false);
+	struct dbf_text *head;
+	struct text t;
+
+	if (!b || !hold_settle(b))
+		return 0;
+	head = text_head(b);
+	head->mode = 0;
+	head->id = 0;
+	b->execs++;
+	text_fact(b, DBF_FACT_REPLICATION, sizeof(*head), cmd, DBF_TEXT_TOP, &t);
+	emit_flush(b, true);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_exit, struct task_struct *p)
+{
+	struct backend *b;
+
+	if (p->pid != p->tgid || !instance_active())
+		return 0;
+	b = bpf_task_storage_get(&backends, p, NULL, 0);
+	if (!b || !b->kind || b->kind == DBF_SESSION_IGNORED)
+		return 0;
+	hold_abandon(b);
+	stmt_end_folds(b);
+	emit_arg(b, DBF_FACT_EXIT, p->exit_code);
+	emit_flush(b, false);
+	return 0;
+}
+
+static __always_inline void tcp_address(u8 *to, struct sock *sk, bool local)
+{
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+		if (local)
+			BPF_CORE_READ_INTO((struct in6_addr *)to, sk, __sk_common.skc_v6_rcv_saddr);
+		else
+			BPF_CORE_READ_INTO((struct in6_addr *)to, sk, __sk_common.skc_v6_daddr);
+		return;
+	}
+	to[10] = to[11] = 0xff;
+	*(u32 *)(to + 12) = local ? BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr) : BPF_CORE_READ(sk, __sk_common.skc_daddr);
+}
+
+/* SYN_SENT is entered in connect(2), in the client's own context; its port is known once established. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
+{
+	struct dbf_tcp_client client = {}, *found;
+	struct dbf_tcp_key key = {};
+	u64 id = (u64)sk;
+
+	if (!instance_active())
+		return 0;
+	if (newstate == 2) {
+		client.pid = bpf_get_current_pid_tgid() >> 32;
+		client.uid = bpf_get_current_uid_gid();
+		client.cgroup = bpf_get_current_cgroup_id();
+		client.start = BPF_CORE_READ((struct task_struct *)bpf_get_current_task_btf(), group_leader, start_boottime);
+		bpf_get_current_comm(client.comm, sizeof(client.comm));
+		bpf_map_update_elem(&connecting, &id, &client, BPF_ANY);
+		return 0;
+	}
+	if (oldstate != 2)
+		return 0;
+	found = bpf_map_lookup_elem(&connecting, &id);
+	if (!found)
+		return 0;
+	if (newstate == 1) {
+		client = *found;
+		tcp_address(key.client_addr, sk, true);
+		tcp_address(key.server_addr, sk, false);
+		key.client_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+		key.server_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+		if (task_is_loopback(key.server_addr))
+			key.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+		bpf_map_update_elem(&tcp_clients, &key, &client, BPF_ANY);
+	}
+	bpf_map_delete_elem(&connecting, &id);
+	return 0;
+}

@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Texts and executions of a PostgreSQL backend: raw_parser, CreateDestReceiver (the Execute gate), ExecutorRun,
+ * ExecutorEnd, ProcessUtility.
+ *
+ * Top level means: the text is the one in debug_query_string, which the server sets to what the client sent (Query) or
+ * to what the portal was made from (Execute). Everything else runs inside something.
+ *
+ * Who runs inside whom follows from the stack pointer: a frame that is still active has a higher one. ExecutorEnd
+ * removes its frame; the others vanish when something runs at or above them.
+ *
+ * A nested text that repeats under the same parent is counted, not reported. It is the same text when its pointer is
+ * the same and nothing was parsed in between (a cached plan: foreign-key checks, PL/pgSQL loops), or when its keyed
+ * 128-bit hash is (dynamic SQL, whose memory is reused).
+ */
+
+static __always_inline u64 stmt_top_text(struct backend *b, struct dbf_server *srv)
+{
+	return task_user_u64(b->base + srv->debug_query_string);
+}
+
+static __always_inline void stmt_report_fold(struct backend *b, struct fold *f)
+{
+	struct dbf_nested *n;
+
+	if (!f->executions)
+		return;
+	n = emit_room(b, sizeof(struct dbf_fact) + sizeof(*n)) + sizeof(struct dbf_fact);
+	n->exec_id = f->exec_id;
+	n->executions = f->executions;
+	n->rows = f->rows;
+	n->first_ts = f->first_ts;
+	n->last_ts = f->last_ts;
+	emit_commit(b, DBF_FACT_NESTED, sizeof(struct dbf_fact) + sizeof(*n), 0, f->last_ts);
+	f->executions = 0;
+	f->rows = 0;
+}
+
+static __noinline void stmt_end_folds(struct backend *b)
+{
+	for (u32 i = 0; i < FOLDS; i++) {
+		stmt_report_fold(b, &b->folds[i]);
+		b->folds[i].ptr = 0;
+		b->folds[i].len = 0;
+		b->folds[i].exec_id = 0;
+	}
+}
+
+/* Drop the frames that have returned; the id of the innermost that has not. */
+static __always_inline u32 stmt_parent(struct backend *b, u64 sp)
+{
+	for (u32 i = 0; i < FRAMES; i++) {
+		u32 top = b->depth;
+
+		if (!top || b->frames[(top - 1) & (FRAMES - 1)].sp > sp)
+			break;
+		b->depth = top - 1;
+	}
+	return b->depth ? b->frames[(b->depth - 1) & (FRAMES - 1)].exec_id : b->top_id;
+}
+
+static __always_inline void stmt_push(struct backend *b, u64 sp, u64 query_desc, u32 exec_id, u32 fold)
+{
+	struct frame *f;
+
+	if (b->depth >= FRAMES) {
+		count_add(DBF_COUNT_NEST_LOST, 1);
+		return;
+	}
+	f = &b->frames[b->depth & (FRAMES - 1)];
+	f->sp = sp;
+	f->query_desc = query_desc;
+	f->exec_id = exec_id;
+	f->fold = fold;
+	b->depth++;
+}
+
+struct running {		/* what an executor or utility entry was called with */
+	u64 ptr;
+	u64 sp;
+	u64 query_desc;
+	u64 estate;
+	u32 op;
+	u32 dest;
+	u32 gate;
+	u32 again;
+	u32 flags;
+	u32 exec_id;
+	u32 top;
+	struct text text;
+};
+
+static __always_inline struct dbf_exec *stmt_exec_head(struct backend *b, struct running *r, u32 exec_id, u32 parent, u32 flags)
+{
+	struct dbf_exec *e = text_head(b);
+
+	__builtin_memset(e, 0, sizeof(*e));
+	e->exec_id = exec_id;
+	e->parent_id = parent;
+	e->op = r->op;
+	e->flags = flags | r->flags;
+	e->dest = r->dest;
+	e->text.id = parent;
+	return e;
+}
+
+/* An execution fact without text: user space has it. */
+static __always_inline void stmt_exec_bare(struct backend *b, struct running *r, u32 exec_id, u32 parent, u32 flags)
+{
+	struct dbf_exec *e = stmt_exec_head(b, r, exec_id, parent, flags);
+
+	e->text.ptr = r->ptr;
+	emit_commit(b, DBF_FACT_EXEC, sizeof(struct dbf_fact) + sizeof(*e), 0, bpf_ktime_get_ns());
+}
+
+static __always_inline void stmt_name(struct backend *b, struct dbf_server *srv, struct dbf_exec *e)
+{
+	u64 portal = task_user_u64(b->base + srv->active_portal);
+	u64 name = portal ? task_user_u64(portal + srv->portal_prep_name) : 0;
+
+	if (name)
+		bpf_probe_read_user_str(e->statement_name, sizeof(e->statement_name), (void *)name);
+}
+
+static __noinline void stmt_judge_exec(struct backend *b, struct dbf_server *srv, struct running *r)
+{
+	struct dbf_config *cfg = config_get();
+	struct judging j = { .ptr = r->ptr, .gate = r->gate, .exec_id = r->exec_id, .top = r->top, .text = r->text };
+
+	if (cfg && cfg->enforce)
+		verdict_judge(b, srv, cfg, &j);
+}
+
+/* The client's own statement begins, or goes on, or is one more of the same text. */
+static __noinline void stmt_run_top(struct backend *b, struct dbf_server *srv, struct running *r)
+{
+	struct dbf_config *cfg = config_get();
+	bool simple = r->ptr == b->parse_ptr;
+	bool known = r->ptr == b->execute_ptr;
+	struct dbf_exec *e;
+	u32 id;
+
+	b->nested_parse_ptr = 0;
+	stmt_parent(b, r->sp);
+	if (r->again) {		/* a portal goes on under its first id, which user space knows by its text */
+		stmt_push(b, r->sp, r->query_desc, b->top_id, 0);
+		stmt_exec_bare(b, r, b->top_id, 0, DBF_EXEC_TOP | DBF_EXEC_AGAIN);
+		return;
+	}
+	stmt_end_folds(b);
+	b->depth = 0;
+	id = simple && b->parse_executed ? b->parse_executed : known ? b->execute_id : b->next_exec_id++;
+	if (simple && !b->parse_executed)
+		b->parse_executed = id;
+	else if (simple)
+		r->flags |= DBF_EXEC_SAME;
+	b->top_id = id;
+	stmt_push(b, r->sp, r->query_desc, id, 0);
+	if (!known && !(r->flags & DBF_EXEC_SAME))
+		b->execs++;
+	b->execute_ptr = 0;
+	if (simple || known) {
+		stmt_exec_bare(b, r, id, 0, DBF_EXEC_TOP | (simple ? DBF_EXEC_SIMPLE : DBF_EXEC_SAME));
+		if (cfg && cfg->enforce && !verdict_again(b, srv, cfg, r->ptr, r->gate, id))
+			return;
+		if (!cfg || !cfg->enforce || simple)
+			return;
+	}
+	e = stmt_exec_head(b, r, id, 0, DBF_EXEC_TOP | (known ? DBF_EXEC_SAME : 0));
+	stmt_name(b, srv, e);
+	text_fact(b, DBF_FACT_EXEC, sizeof(*e), r->ptr, DBF_TEXT_TOP, &r->text);
+	r->exec_id = id;
+	r->top = 1;
+	stmt_judge_exec(b, srv, r);
+}
+
+static __always_inline struct fold *stmt_fold_by_ptr(struct backend *b, struct running *r, u32 parent, u32 *index)
+{
+	for (u32 i = 0; i < FOLDS; i++) {
+		struct fold *f = &b->folds[i];
+
+		if (f->ptr == r->ptr && f->epoch == b->epoch && f->parent_id == parent && f->exec_id) {
+			*index = i + 1;
+			return f;
+		}
+	}
+	return NULL;
+}
+
+static __noinline u32 stmt_fold_by_hash(struct backend *b, u32 parent, u32 len, u64 *hash)
+{
+	for (u32 i = 0; i < FOLDS; i++) {
+		struct fold *f = &b->folds[i];
+
+		if (f->exec_id && f->hash[0] == hash[0] && f->hash[1] == hash[1] && f->len == len &&
+		    f->parent_id == parent)
+			return i + 1;
+	}
+	return 0;
+}
+
+static __always_inline void stmt_count_fold(struct backend *b, struct fold *f, struct running *r, u32 index)
+{
+	u64 now = bpf_ktime_get_ns();
+
+	f->ptr = r->ptr;
+	f->epoch = b->epoch;
+	if (!r->again) {
+		if (!f->executions)
+			f->first_ts = now;
+		f->executions++;
+	}
+	f->last_ts = now;
+	stmt_push(b, r->sp, r->query_desc, f->exec_id, index);
+}
+
+/* Something runs inside the client's statement. */
+static __noinline void stmt_run_nested(struct backend *b, struct dbf_server *srv, struct running *r)
+{
+	u32 parent = stmt_parent(b, r->sp), index = 0, id, saved;
+	struct dbf_config *cfg = config_get();
+	u64 hash[2] = {};
+	struct text t;
+	struct fold *f;
+
+	b->nested_parse_ptr = 0;
+	f = stmt_fold_by_ptr(b, r, parent, &index);
+	if (f && (!cfg || !cfg->enforce || f->policy_gen == cfg->policy_gen)) {
+		stmt_count_fold(b, f, r, index);
+		return;
+	}
+	id = b->next_exec_id;
+	stmt_exec_head(b, r, id, parent, 0);
+	saved = b->used;
+	text_fact(b, DBF_FACT_EXEC, sizeof(struct dbf_exec), r->ptr, 0, &r->text);
+	t = r->text;
+	if (t.whole && cfg) {
+		siphash_text(b, t.off, t.len, cfg, hash);
+		index = stmt_fold_by_hash(b, parent, t.len, hash);
+		if (index) {
+			f = &b->folds[(index - 1) & (FOLDS - 1)];
+			if (!cfg->enforce || f->policy_gen == cfg->policy_gen) {
+				b->used = saved;	/* the text is known: take the fact back */
+				stmt_count_fold(b, f, r, index);
+				return;
+			}
+		}
+	}
+	b->next_exec_id++;
+	index = b->fold_next++ & (FOLDS - 1);
+	f = &b->folds[index];
+	stmt_report_fold(b, f);
+	f->ptr = t.whole ? r->ptr : 0;
+	f->hash[0] = hash[0];
+	f->hash[1] = hash[1];
+	f->len = t.len;
+	f->exec_id = id;
+	f->parent_id = parent;
+	f->epoch = b->epoch;
+	f->policy_gen = cfg ? cfg->policy_gen : 0;
+	f->executions = 0;
+	f->rows = 0;
+	stmt_count_fold(b, f, r, index + 1);
+	r->exec_id = id;
+	stmt_judge_exec(b, srv, r);
+}
+
+static __always_inline void stmt_run(struct backend *b, struct dbf_server *srv, struct running *r, bool top)
+{
+	if (top)
+		stmt_run_top(b, srv, r);
+	else
+		stmt_run_nested(b, srv, r);
+}
+
+/*
+ * raw_parser(const char *str, RawParseMode mode): every text, before it means anything. The client's own is reported
+ * at once; one inside only when it is judged, or fails.
+ */
+SEC("uprobe")
+int BPF_KPROBE(raw_parser, const char *str, u32 mode)
+{
+	struct dbf_server *srv;
+	struct backend *b = task_backend(ctx, &srv, false);
+	struct dbf_config *cfg = config_get();
+	struct dbf_text *head;
+	struct text t = {};
+	u32 saved;
+	bool top;
+
+	if (!b || !hold_settle(b) || !cfg)
+		return 0;
+	mode = srv->major > 13 ? mode & 0xffff : 0;
+	top = (u64)str == stmt_top_text(b, srv);
+	if (!top) {
+		b->epoch++;
+		b->nested_parse_ptr = (u64)str;
+		if (!cfg->enforce || mode == 1)
+			return 0;
+	} else {
+		b->parse_ptr = (u64)str;
+		b->parse_executed = 0;
+	}
+	head = text_head(b);
+	saved = b->used;
+	head->mode = mode;
+	head->id = top ? 0 : stmt_parent(b, PT_REGS_SP(ctx));
+	text_fact(b, DBF_FACT_PARSE, sizeof(*head), (u64)str, top ? DBF_TEXT_TOP : 0, &t);
+	if (cfg->enforce) {
+		struct judging j = { .ptr = (u64)str, .gate = DBF_GATE_PARSE, .mode = mode, .top = top, .text = t };
+		u32 before = b->used;
+
+		if (verdict_judge(b, srv, cfg, &j) == DBF_ACTION_ALLOW && !top && b->used == before && t.whole)
+			b->used = saved;
+	}
+	return 0;
+}
+
+/*
+ * CreateDestReceiver(CommandDest dest): in exec_execute_message it stands before the server's check for interrupts, so
+ * it is the gate for what was prepared before. Attached only while sessions with such statements may exist.
+ */
+SEC("uprobe")
+int BPF_KPROBE(create_dest_receiver, u32 dest)
+{
+	struct running r = { .op = DBF_OP_EXECUTE, .gate = DBF_GATE_EXECUTE };
+	struct dbf_config *cfg;
+	struct dbf_server *srv;
+	struct dbf_exec *e;
+	struct backend *b;
+
+	cfg = config_get();
+	if (!cfg || !cfg->enforce || dest > 16)
+		return 0;
+	b = task_backend(ctx, &srv, false);
+	if (!b || dest != srv->dest_remote_execute || !hold_settle(b))
+		return 0;
+	r.ptr = stmt_top_text(b, srv);
+	r.dest = dest;
+	if (!r.ptr)
+		return 0;
+	stmt_end_folds(b);
+	b->depth = 0;
+	b->execute_ptr = r.ptr;
+	b->execute_id = b->next_exec_id++;
+	b->top_id = b->execute_id;
+	b->execs++;
+	e = stmt_exec_head(b, &r, b->execute_id, 0, DBF_EXEC_TOP);
+	text_fact(b, DBF_FACT_EXEC, sizeof(*e), r.ptr, DBF_TEXT_TOP, &r.text);
+	r.exec_id = b->execute_id;
+	r.top = 1;
+	stmt_judge_exec(b, srv, &r);
+	return 0;
+}
+
+/* ExecutorRun(QueryDesc *queryDesc, …): rows are about to be produced or changed. */
+SEC("uprobe")
+int BPF_KPROBE(executor_run, u64 qd)
+{
+	struct dbf_server *srv;
+	struct backend *b = task_backend(ctx, &srv, false);
+	struct running r = { .gate = DBF_GATE_EXECUTOR, .query_desc = qd };
+	u64 dest, plan;
+
+	if (!b || !hold_settle(b))
+		return 0;
+	r.sp = PT_REGS_SP(ctx);
+	r.ptr = task_user_u64(qd + srv->qd_source);
+	r.op = task_user_u32(qd + srv->qd_operation);
+	r.again = task_user_u8(qd + srv->qd_again);
+	dest = task_user_u64(qd + srv->qd_dest);
+	r.dest = dest ? task_user_u32(dest + srv->dest_kind) : 0;
+	plan = task_user_u64(qd + srv->qd_plannedstmt);
+	if (plan && task_user_u8(plan + srv->ps_modifying_cte))
+		r.flags |= DBF_EXEC_MODIFYING_CTE;
+	if (srv->major < 15 && r.op == 5)
+		r.op = DBF_OP_UTILITY;
+	else if (srv->major >= 15 && r.op >= 5)
+		r.op = r.op == 5 ? DBF_OP_MERGE : DBF_OP_UTILITY;
+	stmt_run(b, srv, &r, r.ptr && r.ptr == stmt_top_text(b, srv));
+	return 0;
+}
+
+/* ExecutorEnd(QueryDesc *queryDesc): the rows of what ran inside are final. */
+SEC("uprobe")
+int BPF_KPROBE(executor_end, u64 qd)
+{
+	struct dbf_server *srv;
+	struct backend *b = task_backend(ctx, &srv, false);
+
+	if (!b || !b->depth)
+		return 0;
+	for (u32 i = 0; i < FRAMES; i++) {
+		struct frame *fr;
+		u32 top = b->depth;
+
+		if (top <= i)
+			break;
+		fr = &b->frames[(top - 1 - i) & (FRAMES - 1)];
+		if (fr->query_desc != qd)
+			continue;
+		if (fr->fold) {
+			struct fold *f = &b->folds[(fr->fold - 1) & (FOLDS - 1)];
+			u64 estate = task_user_u64(qd + srv->qd_estate);
+
+			if (f->exec_id == fr->exec_id) {
+				f->rows += estate ? task_user_u64(estate + srv->es_processed) : 0;
+				f->last_ts = bpf_ktime_get_ns();
+			}
+		}
+		b->depth = top - 1 - i;
+		break;
+	}
+	return 0;
+}
+
+/* ProcessUtility(PlannedStmt *pstmt, const char *queryString, …): everything that is not SELECT, INSERT, UPDATE, DELETE, MERGE. */
+SEC("uprobe")
+int BPF_KPROBE(process_utility, u64 pstmt, u64 query)
+{
+	struct dbf_server *srv;
+	struct backend *b = task_backend(ctx, &srv, false);
+	struct running r = { .gate = DBF_GATE_UTILITY, .op = DBF_OP_UTILITY, .ptr = query };
+	u64 stmt, third, fourth;
+	u32 context;
+	bool top;
+
+	if (!b || !hold_settle(b))
+		return 0;
+	third = PT_REGS_PARM3(ctx);
+	fourth = PT_REGS_PARM4(ctx);
+	/* Both are loaded first: a load at a computed offset from the context is refused. */
+	bounded_pin(third);
+	bounded_pin(fourth);
+	context = srv->utility_context_arg == 4 ? fourth : third;
+	if (context == 3)	/* PROCESS_UTILITY_SUBCOMMAND: a part of one that was seen */
+		return 0;
+	r.sp = PT_REGS_SP(ctx);
+	/* In Execute a transaction command runs a copy of the text; only the client's own have context 0. */
+	top = query && (query == stmt_top_text(b, srv) || context == 0);
+	if (top && query != b->parse_ptr && b->execute_id && b->execute_ptr)
+		r.ptr = b->execute_ptr;
+	stmt = task_user_u64(pstmt + srv->ps_utility);
+	if (top)
+		b->top_in_ddl = srv->create_function_tag && stmt &&
+				task_user_u32(stmt) == srv->create_function_tag;
+	stmt_run(b, srv, &r, top);
+	return 0;
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What both sides read and write in place: configuration, server tables, hold slots, vitals.
+ *
+ * A hold slot's ->state is one 64-bit word, sequence number in the upper half and enum dbf_hold_state in the lower,
+ * changed by compare-and-swap only. Whoever moves it from OPEN to a verdict is the one who signals:
+ *
+ *   FREE ──(program)──▶ OPEN ──(keeper or dead-man)──▶ ALLOWED / DENIED / KILLED ──(program, at the backend's
+ *    ▲                                                                              next gate or exit)──┐
+ *    └──────────────────────────────────── sequence + 1 ────────────────────────────────────────────────┘
+ */
+#ifndef DBFENCE_ABI_SHARED_H
+#define DBFENCE_ABI_SHARED_H
+
+#include "dbfence/abi/record.h"
+
+#define DBF_SERVERS 32
+#define DBF_HOLD_SLOTS 64
+
+enum dbf_hold_state {
+	DBF_HOLD_FREE, DBF_HOLD_CLAIMED, DBF_HOLD_OPEN, DBF_HOLD_ALLOWED, DBF_HOLD_DENIED, DBF_HOLD_KILLED, DBF_HOLD_STATE_MAX
+};
+
+enum dbf_resolver { DBF_BY_NONE, DBF_BY_KEEPER, DBF_BY_DEADMAN, DBF_BY_KERNEL, DBF_BY_START, DBF_BY_MAX };
+
+struct dbf_hold_slot {
+	dbf_u64 state;		/* sequence << 32 | enum dbf_hold_state */
+	dbf_u64 since_ns;
+	dbf_u64 deadline_ns;
+	dbf_u64 session;	/* start of the process, ns since boot */
+	dbf_u32 tgid;
+	dbf_u32 fail_closed;	/* what the deadline decides */
+	dbf_u32 resolver;	/* enum dbf_resolver */
+	dbf_u32 postmaster;
+	dbf_u64 resolved_ns;
+	dbf_u64 pad;
+};
+
+enum dbf_count {
+	DBF_COUNT_NONE,
+	DBF_COUNT_BATCHES,
+	DBF_COUNT_LOST_BATCHES,
+	DBF_COUNT_LOST_EXECS,
+	DBF_COUNT_TEXT_FAULTS,
+	DBF_COUNT_NO_STORAGE,	/* no memory for a backend's storage: its facts are not seen */
+	DBF_COUNT_FRAME_LOST,	/* a reply's framing was given up */
+	DBF_COUNT_NEST_LOST,	/* more nesting than the program follows */
+	DBF_COUNT_SCREENED,
+	DBF_COUNT_CANDIDATES,
+	DBF_COUNT_CACHE_ALLOW,
+	DBF_COUNT_CACHE_DENY,
+	DBF_COUNT_HOLDS,
+	DBF_COUNT_FAIL_OPEN,
+	DBF_COUNT_FAIL_CLOSED,
+	DBF_COUNT_SIGNALS,
+	DBF_COUNT_SIGNAL_ERRORS,
+	DBF_COUNT_TIMER_RELEASES,
+	DBF_COUNT_MAX = 32
+};
+
+struct dbf_vitals {
+	dbf_u64 keeper_beat_ns;	/* CLOCK_MONOTONIC; set while keeper and worker live */
+	dbf_u64 deadman_beat_ns;
+	dbf_u32 active_instance;	/* programs of any other instance do nothing */
+	dbf_u32 pad;
+	dbf_u64 counts[DBF_COUNT_MAX];
+};
+
+/* The one page that the unprivileged reader of the ring may write. */
+struct dbf_doorbell {
+	dbf_u32 asleep;		/* the reader wants to be woken */
+	dbf_u32 pad;
+};
+
+struct dbf_config {
+	dbf_u32 policy_gen;	/* 0: nothing loaded */
+	dbf_u32 enforce;	/* some rule denies or kills */
+	dbf_u32 fail_closed;
+	dbf_u32 max_holds;
+	dbf_u64 hold_ns;
+	dbf_u64 beat_max_ns;
+	dbf_u64 key[2];		/* of the statement hash */
+	dbf_u32 screen;		/* index into screens */
+	dbf_u32 gate_execute;	/* the Execute gate is wanted */
+};
+
+/* One server binary: addresses are ELF virtual addresses, offsets are into the server's structs. */
+struct dbf_server {
+	dbf_u32 valid;
+	dbf_u32 major;
+	dbf_u64 debug_query_string, my_proc_port, active_portal;
+	dbf_u64 interrupt_holdoff, cancel_holdoff, crit_section;
+	dbf_u64 am_walsender, parallel_worker;
+	dbf_u16 qd_operation, qd_plannedstmt, qd_source, qd_dest, qd_estate, qd_again;
+	dbf_u16 es_processed, dest_kind, portal_prep_name, portal_source;
+	dbf_u16 ps_command, ps_modifying_cte, ps_utility, port_laddr, port_raddr, port_database;
+	dbf_u16 port_user, port_application, port_ssl, port_sock;
+	dbf_u16 dest_remote_execute, dest_spi;
+	dbf_u16 utility_context_arg;	/* 1-based register argument of ProcessUtility's context */
+	dbf_u16 create_function_tag;	/* NodeTag of CreateFunctionStmt; 0 unknown */
+};
+
+enum dbf_cluster_flag { DBF_CLUSTER_ENFORCE = 1, DBF_CLUSTER_STANDBY = 2 };
+
+struct dbf_cluster {		/* by postmaster tgid */
+	dbf_u32 flags;
+	dbf_u32 max_holds;
+	dbf_u64 start;		/* of the postmaster, ns since boot */
+};
+
+struct dbf_verdict_key {
+	dbf_u64 hash[2];
+	dbf_u32 len;
+	dbf_u32 identity_class;
+	dbf_u32 policy_gen;
+	dbf_u32 mode;		/* raw_parser's mode: the same bytes mean another thing there */
+};
+
+struct dbf_verdict_value {
+	dbf_u32 action;
+	dbf_u32 pad;
+};
+
+struct dbf_session_key {
+	dbf_u64 session;
+	dbf_u32 tgid;
+	dbf_u32 pad;
+};
+
+struct dbf_tcp_key {		/* client's end first; IPv4 mapped; ports in host order */
+	dbf_u8 client_addr[16];
+	dbf_u8 server_addr[16];
+	dbf_u16 client_port;
+	dbf_u16 server_port;
+	dbf_u32 netns;		/* 0 unless the addresses are loopback */
+};
+
+struct dbf_tcp_client {
+	dbf_u32 pid;
+	dbf_u32 uid;
+	dbf_u64 cgroup;
+	dbf_u64 start;
+	char comm[16];
+};
+
+DBF_ASSERT_SIZE(dbf_hold_slot, 64);
+DBF_ASSERT_SIZE(dbf_vitals, 24 + 8 * DBF_COUNT_MAX);
+DBF_ASSERT_SIZE(dbf_config, 56);
+DBF_ASSERT_SIZE(dbf_server, 120);
+DBF_ASSERT_SIZE(dbf_verdict_key, 32);
+DBF_ASSERT_SIZE(dbf_tcp_key, 40);
+DBF_ASSERT_SIZE(dbf_tcp_client, 40);
+
+#define DBF_STATE(seq, st) (((dbf_u64)(seq) << 32) | (dbf_u64)(st))
+#define DBF_STATE_OF(word) ((dbf_u32)(word) & 0xff)
+#define DBF_STATE_SEQ(word) ((dbf_u32)((word) >> 32))
+
+#endif

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the benchmark measures with: CPU time of groups of processes, pgbench runs with their p99, pgbouncer, and the
+kernel's own count of program runs. Owns the control groups that it makes; knows nothing of configurations.
+"""
+import glob
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+
+from e2e import Failure, check, children_of, end_process, run, wait_until
+
+SIGNALS = (15, 9)
+
+
+class CpuMeter:
+    """
+    CPU nanoseconds used by all processes put into one control group: cpuacct (v1) or cpu.stat (v2). Where neither
+    can be had, the ticks in /proc of the processes and their children, which resolve 10 ms.
+    """
+
+    def __init__(self):
+        self.pids = set()
+        self.folder, self.kind = self._make()
+
+    @staticmethod
+    def _make():
+        for base, usage, kind in (("/sys/fs/cgroup/cpuacct", "cpuacct.usage", "cpuacct"),
+                                  ("/sys/fs/cgroup", "cpu.stat", "cgroup2")):
+            folder = os.path.join(base, f"dbfence-bench-{os.getpid()}")
+            try:
+                os.mkdir(folder)
+            except OSError:
+                continue
+            if os.path.exists(os.path.join(folder, usage)):
+                return folder, kind
+            os.rmdir(folder)
+        return "", "proc"
+
+    def add(self, pid):
+        self.pids.add(pid)
+        if not self.folder:
+            return
+        try:
+            with open(os.path.join(self.folder, "cgroup.procs"), "w", encoding="ascii") as f:
+                f.write(str(pid))
+        except OSError:
+            pass  # it has just ended
+
+    def wrap(self, argv):
+        """@argv run from inside the group from its first instruction on."""
+        if not self.folder:
+            return argv
+        return ["sh", "-c", 'echo $$ > "$0" && exec "$@"', os.path.join(self.folder, "cgroup.procs"), *argv]
+
+    def usage_ns(self):
+        if self.kind == "cpuacct":
+            with open(os.path.join(self.folder, "cpuacct.usage"), encoding="ascii") as f:
+                return int(f.read())
+        if self.kind == "cgroup2":
+            with open(os.path.join(self.folder, "cpu.stat"), encoding="ascii") as f:
+                return int(f.readline().split()[1]) * 1000
+        own = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ticks = sum(self._ticks(pid) for pid in self.pids)
+        return int((own.ru_utime + own.ru_stime) * 1e9) + ticks * (10 ** 9 // os.sysconf("SC_CLK_TCK"))
+
+    @staticmethod
+    def _ticks(pid):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+                return sum(int(n) for n in f.read().rpartition(")")[2].split()[11:15])
+        except OSError:
+            return 0
+
+    def close(self):
+        """Move what is left to the root of the hierarchy and remove the group."""
+        if not self.folder:
+            return
+        root = os.path.join(os.path.dirname(self.folder), "cgroup.procs")
+        with open(os.path.join(self.folder, "cgroup.procs"), encoding="ascii") as f:
+            for pid in f.read().split():
+                try:
+                    with open(root, "w", encoding="ascii") as out:
+                        out.write(pid)
+                except OSError:
+                    pass
+        wait_until(self._removed, 5, "the benchmark's control group to be empty")
+
+    def _removed(self):
+        try:
+            os.rmdir(self.folder)
+        except OSError:
+            return False
+        return True
+
+
+class Sample:
+    """One pgbench run: transactions per second, p99 in µs, CPU ns per transaction of all that was metered."""
+
+    def __init__(self, tps, p99_us, cpu_ns):
+        self.tps, self.p99_us, self.cpu_ns = tps, p99_us, cpu_ns
+
+
+def pgbench(cluster, meter, *, env, mode, clients, seconds, pinned):
+    """
+    Run pgbench -S against where @env points. @pinned: one CPU for client and server, so that the CPU time of a
+    query is not a matter of where the scheduler puts the two.
+    """
+    folder = tempfile.mkdtemp(prefix="dbfence-bench-", dir="/tmp")
+    prefix = os.path.join(folder, "log")
+    argv = [cluster.bin("pgbench"), "-n", "-S", "-M", mode, "-c", str(clients), "-j", str(min(clients, 2)),
+            "-T", str(seconds), "--log", f"--log-prefix={prefix}"]
+    if pinned:
+        argv = ["taskset", "-c", "0", *argv]
+    pin(cluster.proc.pid, {0} if pinned else all_cpus())
+    try:
+        before = meter.usage_ns()
+        done = run(meter.wrap(argv), env=env, timeout=seconds + 60)
+        used = meter.usage_ns() - before
+        times = []
+        for path in glob.glob(prefix + "*"):
+            with open(path, encoding="ascii") as f:
+                times += [int(line.split(" ", 3)[2]) for line in f]
+        check(times, f"pgbench logged nothing: {done.stdout[-300:]}{done.stderr[-300:]}")
+        times.sort()
+        tps = next(float(line.split("=")[1].split()[0]) for line in done.stdout.splitlines()
+                   if line.startswith("tps"))
+        return Sample(tps, times[int(len(times) * .99)], used / len(times))
+    finally:
+        pin(cluster.proc.pid, all_cpus())
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def all_cpus():
+    return set(range(os.cpu_count() or 1))
+
+
+def pin(pid, cpus):
+    """Affinity of every thread of @pid."""
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(task), cpus)
+    except OSError:
+        pass
+
+
+class Bouncer:
+    """pgbouncer with session pooling in front of a cluster, on a socket and a port of its own."""
+
+    def __init__(self, cluster, meter):
+        binary = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/sbin:/bin")
+        check(binary, "pgbouncer is not installed")
+        self.dir = os.path.join(cluster.dir, "bouncer")
+        self.port = cluster.port + 1 if cluster.port < 65535 else cluster.port - 1
+        os.mkdir(self.dir)
+        os.chown(self.dir, cluster.owner["user"], cluster.owner["group"])
+        with open(os.path.join(self.dir, "users"), "w", encoding="ascii") as f:
+            f.write('"postgres" ""\n')
+        config = os.path.join(self.dir, "ini")
+        with open(config, "w", encoding="ascii") as f:
+            f.write(f"[databases]\n* = host={cluster.sock} port={cluster.port}\n[pgbouncer]\n"
+                    f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir = {self.dir}\n"
+                    f"auth_type = trust\nauth_file = {self.dir}/users\npool_mode = session\n"
+                    f"logfile = {self.dir}/log\npidfile = {self.dir}/pid\nlog_connections = 0\n"
+                    "log_disconnections = 0\nmax_client_conn = 100\ndefault_pool_size = 50\n")
+        self.proc = subprocess.Popen([binary, config], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                     stderr=subprocess.DEVNULL, **cluster.owner)
+        meter.add(self.proc.pid)
+        ready = [cluster.bin("pg_isready"), "-q", "-h", self.dir, "-p", str(self.port)]
+        wait_until(lambda: self.proc.poll() is None and run(ready, check_rc=False).returncode == 0, 10, "pgbouncer")
+
+    def env(self, env, transport):
+        return dict(env, PGHOST=self.dir if transport == "unix" else "127.0.0.1", PGPORT=str(self.port))
+
+    def close(self):
+        end_process(self.proc, SIGNALS)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class BpfStats:
+    """How often and for how long each BPF program ran, from the kernel's statistics while this is open."""
+
+    PATH = "/proc/sys/kernel/bpf_stats_enabled"
+
+    def __enter__(self):
+        with open(self.PATH, encoding="ascii") as f:
+            self.before = f.read()
+        self._set("1")
+        self.start = self._read()
+        return self
+
+    def __exit__(self, *exc):
+        self._set(self.before)
+
+    def _set(self, value):
+        with open(self.PATH, "w", encoding="ascii") as f:
+            f.write(value)
+
+    @staticmethod
+    def tool():
+        found = shutil.which("bpftool", path="/usr/sbin:/usr/bin:/sbin:/bin")
+        if not found:
+            raise Failure("bpftool is not installed")
+        return found
+
+    @classmethod
+    def _read(cls):
+        shown = json.loads(run([cls.tool(), "-j", "prog", "show"]).stdout or "[]")
+        return {p["id"]: (p.get("name", "?"), p.get("run_cnt", 0), p.get("run_time_ns", 0)) for p in shown}
+
+    def ran(self, ignore=()):
+        """[(name, runs, ns)] since entry, for programs that are not in @ignore."""
+        rows = []
+        for number, (name, runs, ns) in self._read().items():
+            _, runs0, ns0 = self.start.get(number, ("", 0, 0))
+            if runs > runs0 and number not in ignore:
+                rows.append((name, runs - runs0, ns - ns0))
+        return sorted(rows, key=lambda r: -r[1])
+
+    @classmethod
+    def program_ids(cls):
+        return set(cls._read())
+
+
+def family_of(pid):
+    found = [pid]
+    for child in children_of(pid):
+        found += family_of(child)
+    return found
+
+
+def spread(values):
+    """Median, and the quartiles around it."""
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return middle, low, high

@@ -1,0 +1,1 @@
+BPF_TEST_SRC += tests/bpf/test_discover.c

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Nothing missing, nothing twice, nothing under the wrong session: what the journal says was executed is compared
+with the server's own csvlog, the clients' command tags and pg_stat_statements, for six kinds of client over
+TCP, unix socket and TLS.
+
+DBFENCE_E2E_EXECUTIONS sets the volume (default 20000; the full run is 1000000).
+"""
+import glob
+import json
+import os
+import re
+import shutil
+import sys
+from collections import Counter, defaultdict
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from e2e import (BUILD, TRANSPORTS, Cluster, Daemon, Failure, Skip, case, check, main, run, say)  # noqa: E402
+import oracle  # noqa: E402
+from pgwire import Connection  # noqa: E402
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+EXECUTIONS = int(os.environ.get("DBFENCE_E2E_EXECUTIONS", "20000"))
+PGSS = {"pg_stat_statements.max": 10000, "pg_stat_statements.track_utility": "off"}
+EXTENSIONS = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements;"
+PGSS_TOTALS = ("SELECT sum(calls), sum(rows) FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid "
+               "WHERE rolname = 'bench'")
+
+
+class ClientTags:
+    """What the clients were told: (backend pid, text) → tags, and rows of portals fetched in pieces."""
+
+    def __init__(self):
+        self.tags = defaultdict(Counter)
+        self.pieces = []
+
+    def add(self, pid, text, tag):
+        self.tags[int(pid)][(text, tag)] += 1
+
+    def differences(self, journal):
+        found = []
+        for pid, want in self.tags.items():
+            have = journal.tags.get(pid, Counter())
+            for (text, tag), count in (want - have).items():
+                others = [t for (x, t) in have if x == text][:3]
+                found.append(f"backend {pid}: {count} × {text[:60]!r}: the client was told {tag!r}, "
+                             f"the journal says {others}")
+        return found[:12]
+
+
+# --- the clients -----------------------------------------------------------------------------------------
+
+def psql_scripts(cluster, transport, _tags):
+    with open(os.path.join(HERE, "sql", "script.sql"), encoding="utf-8") as f:
+        script = f.read()
+    long_text = "SELECT length('" + "long " * 6000 + "');\n"
+    cluster.psql(script + long_text, transport=transport, options=("-v", "ON_ERROR_STOP=0"))
+    cluster.psql("SELECT 1;\n;\n", transport=transport)
+    run([cluster.bin("psql"), "-X", "-q", "-c", "SELECT 1; SELECT 2; SELEC 3", "-c", "SELECT 4"],
+        env=cluster.env(transport), check_rc=False)
+
+
+def pgbench_modes(cluster, transport, _tags):
+    """Half of the volume as -S, half as TPC-B (seven statements each), over the three query modes."""
+    share = EXECUTIONS // (len(TRANSPORTS) * 3 * 2)
+    for mode in ("simple", "extended", "prepared"):
+        for options, per_transaction in ((["-S"], 1), ([], 7)):
+            each = max(1, share // per_transaction // 4)
+            cluster.pgbench("-n", "-c", "4", "-j", "2", "-t", str(each), "-M", mode, *options,
+                            transport=transport, user="bench")
+
+
+def libpq_pipeline(cluster, transport, tags):
+    binary = os.path.join(BUILD, "tests", "e2e", "pipeline")
+    os.makedirs(os.path.dirname(binary), exist_ok=True)
+    flags = run(["pkg-config", "--cflags", "--libs", "libpq"]).stdout.split()
+    source = os.path.join(HERE, "pipeline.c")
+    run(["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", source, "-o", binary, *flags])
+    with open(source, encoding="utf-8") as f:
+        table = f.read().split("queries[QUERY_CNT] = {")[1].split("};")[0]
+    texts = re.findall(r'"(.*)",', table)
+    rounds = max(20, EXECUTIONS // 1000)
+    done = run([binary, cluster.conninfo(transport), str(rounds)])
+    for line in done.stdout.splitlines():
+        pid, index, tag = line.split("\t")
+        tags.add(pid, texts[int(index)], tag)
+    check(len(done.stdout.splitlines()) >= rounds * 5, "the pipeline client got too few answers")
+
+
+def psycopg2_client(cluster, transport, tags):
+    try:
+        import psycopg2
+    except ImportError as e:
+        raise Skip("python3-psycopg2 is not installed") from e
+    conn = psycopg2.connect(cluster.conninfo(transport) + " application_name=psycopg2")
+    pid = conn.info.backend_pid
+    cur = conn.cursor()
+
+    def ask(text, args=None):
+        cur.execute(text, args)
+        sent = (cur.query or b"").decode("utf-8")
+        tags.add(pid, sent, cur.statusmessage)
+
+    def refused(text, sqlstate):
+        try:
+            cur.execute(text)
+        except psycopg2.Error as e:
+            check(e.pgcode == sqlstate, f"{text!r} failed with {e.pgcode}, not {sqlstate}")
+        else:
+            raise Failure(f"{text!r} was expected to fail with {sqlstate}")
+
+    ask("CREATE TEMP TABLE py_t (id int PRIMARY KEY, v text)")
+    for i in range(max(10, EXECUTIONS // 2000)):
+        ask("INSERT INTO py_t VALUES (%s, %s)", (i, f"it's {i} ünicode"))
+        ask("SELECT * FROM py_t WHERE id <= %s", (i,))
+        ask("UPDATE py_t SET v = %s", ("all",))
+        conn.commit()
+        refused(f"INSERT INTO py_t VALUES ({i}, NULL)", "23505")
+        refused("SELECT 1", "25P02")
+        conn.rollback()
+        refused("SELECT FROM WHERE", "42601")
+        conn.rollback()
+    with conn.cursor(name="server_side") as named:
+        named.itersize = 7
+        named.execute("SELECT generate_series(1, 40)")
+        check(len(list(named)) == 40, "the server-side cursor lost rows")
+    conn.commit()
+    conn.close()
+
+
+def node_modules():
+    """The folder of node-postgres, installed into build/npm from the npm registry on first use."""
+    if not shutil.which("node"):
+        raise Skip("node is not installed")
+    prefix = os.path.join(BUILD, "npm")
+    modules = os.path.join(prefix, "node_modules")
+    if not os.path.isdir(os.path.join(modules, "pg")):
+        if not shutil.which("npm"):
+            raise Skip("npm is not installed")
+        os.makedirs(prefix, exist_ok=True)
+        done = run(["npm", "install", "--no-save", "--no-audit", "--no-fund", "--prefix", prefix, "pg@8"],
+                   timeout=180, check_rc=False)
+        if done.returncode:
+            raise Skip(f"npm could not install pg: {done.stderr.strip()[-200:]}")
+    return modules
+
+
+def node_postgres(cluster, transport, tags):
+    env = cluster.env(transport)
+    env.update({"NODE_PATH": node_modules(), "PGAPPNAME": "node"})
+    rounds = str(max(10, EXECUTIONS // 4000))
+    done = run(["node", os.path.join(HERE, "node_client.js"), rounds], env=env)
+    for line in done.stdout.splitlines():
+        answer = json.loads(line)
+        if answer["tag"] is None:
+            tags.pieces.append((answer["pid"], answer["text"], answer["rows"]))
+        else:
+            tags.add(answer["pid"], answer["text"], answer["tag"])
+
+
+# --- the cases -------------------------------------------------------------------------------------------
+
+def compare_everything(client, *, pgss=False):
+    """Run @client over each transport under an observing daemon and hold the journal against the csvlog."""
+    with Cluster(preload=["pg_stat_statements"], log_all=True, settings=PGSS) as cluster:
+        cluster.psql(EXTENSIONS + "CREATE ROLE bench LOGIN SUPERUSER; CREATE TABLE pipeline_t (id int, v text);")
+        if pgss:
+            cluster.pgbench("-i", "-q", "-s", "1", user="bench")
+            cluster.psql("SELECT pg_stat_statements_reset();")
+        start = os.path.getsize(cluster.csvlog)
+        tags = ClientTags()
+        with Daemon() as daemon:
+            for transport in TRANSPORTS:
+                client(cluster, transport, tags)
+            totals = cluster.value(PGSS_TOTALS) if pgss else ""
+            daemon.settle()
+            journal = oracle.Journal(daemon.records())
+        log = oracle.read_csvlog(cluster.csvlog, start)
+        report(log, journal, tags, totals)
+
+
+def report(log, journal, tags, totals):
+    executed = sum(len(s.statements) for s in log.values())
+    say(f"{executed} executions by {len(log)} sessions in the server's log, {journal.executions} in the "
+        f"journal, {sum(map(len, journal.truncated.values()))} of them truncated, {journal.lost} counted as lost")
+    check(executed > 0, "the server's log holds no statement: the oracle is broken")
+    found = oracle.compare(log, journal)
+    found += [f"{journal.lost} executions were counted as lost: {journal.gaps[:3]}"] if journal.lost else []
+    found += tags.differences(journal)
+    found += rows_differences(journal, tags)
+    if totals:
+        calls, rows = map(int, totals.split("|"))
+        have = (journal.calls["pgbench"], journal.rows["pgbench"])
+        say(f"pg_stat_statements: {calls} calls, {rows} rows; the journal: {have[0]} calls, {have[1]} rows")
+        if have != (calls, rows):
+            found.append("pg_stat_statements and the journal disagree about pgbench")
+    check(not found, "\n    ".join(found))
+
+
+def rows_differences(journal, tags):
+    """Rows against the record's own tag; against the client's count where a portal was fetched in pieces."""
+    found = []
+    pieces = {(pid, text) for pid, text, _ in tags.pieces}
+    for pid, text, tag, rows in journal.uneven:
+        if (pid, text) not in pieces:
+            found.append(f"backend {pid}: {text[:60]!r}: the tag is {tag!r}, the record says {rows} rows")
+    for pid, text, rows in tags.pieces:
+        have = [r for p, t, _, r in journal.uneven if (p, t) == (pid, text)]
+        if not have or set(have) != {rows}:
+            found.append(f"backend {pid}: {text[:60]!r}: {rows} rows were fetched in pieces, the records say {have}")
+    return found[:12]
+
+
+@case
+def the_server_log_itself_equals_pg_stat_statements():
+    """The oracle against a third opinion; needs no daemon."""
+    with Cluster(preload=["pg_stat_statements"], log_all=True, settings=PGSS) as cluster:
+        cluster.psql(EXTENSIONS + "CREATE ROLE bench LOGIN SUPERUSER;")
+        cluster.pgbench("-i", "-q", "-s", "1", user="bench")
+        cluster.psql("SELECT pg_stat_statements_reset();")
+        start = os.path.getsize(cluster.csvlog)
+        pgbench_modes(cluster, "unix", None)
+        calls = int(cluster.value(PGSS_TOTALS).split("|")[0])
+        log = oracle.read_csvlog(cluster.csvlog, start)
+    texts = [text for s in log.values() if s.application == "pgbench" for text, _ in s.statements]
+    planned = [t for t in texts if t.upper().startswith(oracle.PLANNED_TAGS)]
+    say(f"{len(texts)} executions in the server's log, {len(planned)} of them planned; "
+        f"pg_stat_statements counted {calls}")
+    check(len(planned) == calls > 0, "the server's log and pg_stat_statements disagree")
+
+
+def as_records(log):
+    """The journal that a perfect dbfence would have written for @log."""
+    seq = 0
+    for pid, session in log.items():
+        for text, sqlstate in session.statements:
+            seq += 1
+            raw = len(text.encode("utf-8", "surrogateescape"))
+            yield {"seq": seq, "kind": "statement", "session_id": f"s{pid}", "server": {"pid": pid},
+                   "statement": {"text": text, "form": "simple", "length": raw, "captured": raw},
+                   "sqlstate": sqlstate}
+
+
+@case
+def the_comparison_notices_what_is_wrong():
+    """A journal made up from the server's log passes; each way of spoiling it is found. Needs no daemon."""
+    with Cluster(log_all=True) as cluster:
+        psql_scripts(cluster, "unix", None)
+        log = oracle.read_csvlog(cluster.csvlog)
+
+    def differences(spoil):
+        records = list(as_records(log))
+        spoil(records)
+        return oracle.compare(log, oracle.Journal(records))
+
+    def renumber(records):
+        for seq, record in enumerate(records, 1):
+            record["seq"] = seq
+
+    def wrong_session(records):
+        a, b = records[5], next(r for r in records if r["server"] != records[5]["server"])
+        a["server"], b["server"], a["session_id"], b["session_id"] = b["server"], a["server"], b["session_id"], a["session_id"]
+    check(not differences(lambda records: None), "a perfect journal does not pass")
+    for name, spoil in {
+            "one missing": lambda r: (r.pop(5), renumber(r)),
+            "one twice": lambda r: (r.append(dict(r[5])), renumber(r)),
+            "a hole in the numbers": lambda r: r[5].update(seq=100000),
+            "a number twice": lambda r: r[5].update(seq=r[6]["seq"]),
+            "another text": lambda r: r[5]["statement"].update(text="SELECT 'no such'"),
+            "a failure not seen": lambda r: next(x for x in r if x["sqlstate"]).update(sqlstate=""),
+            "another SQLSTATE": lambda r: next(x for x in r if x["sqlstate"]).update(sqlstate="XX000"),
+            "the wrong session": wrong_session,
+            "a session in two halves": lambda r: r[5].update(session_id="other"),
+            "one recorded as nested": lambda r: r[5].update(parent_statement_id=1)}.items():
+        check(differences(spoil), f"not noticed: {name}")
+
+
+@case
+def psql_scripts_equal_the_server_log():
+    compare_everything(psql_scripts)
+
+
+@case
+def pgbench_in_every_mode_equals_the_server_log():
+    compare_everything(pgbench_modes, pgss=True)
+
+
+@case
+def libpq_pipeline_equals_the_server_log():
+    compare_everything(libpq_pipeline)
+
+
+@case
+def psycopg2_equals_the_server_log():
+    compare_everything(psycopg2_client)
+
+
+@case
+def node_postgres_equals_the_server_log():
+    node_modules()
+    compare_everything(node_postgres)
+
+
+@case
+def a_portal_fetched_in_pieces_is_one_record():
+    with Cluster(log_all=True) as cluster, Daemon() as daemon, Connection(cluster) as conn:
+        text = "SELECT generate_series(1, 35)"
+        result = conn.sync(conn.parse(text), conn.bind(portal="p"), *[conn.execute("p", 10)] * 4)
+        check(len(result.rows) == 35 and result.suspended == 3, "the client itself went wrong")
+        found = daemon.wait_journal(lambda r: r.get("kind") == "statement" and r["statement"].get("text") == text)
+        check(len(found) == 1, f"{len(found)} records for one portal")
+        check(found[0].get("rows") == 35, f"the record says {found[0].get('rows')} rows, 35 were sent")
+
+
+@case
+def sessions_from_before_the_daemon_count():
+    with Cluster(log_all=True) as cluster, Connection(cluster) as conn:
+        conn.sync(conn.parse("SELECT 'prepared before' AS p", "old"))
+        start = os.path.getsize(cluster.csvlog)
+        with Daemon() as daemon:
+            conn.must("SELECT 'simple after'")
+            conn.sync(conn.bind("old"), conn.execute())
+            conn.sync(conn.bind("old"), conn.execute())
+            daemon.settle()
+            journal = oracle.Journal(daemon.records())
+        found = oracle.compare(oracle.read_csvlog(cluster.csvlog, start), journal)
+        check(journal.executions == 3, f"{journal.executions} executions in the journal, 3 were made")
+        check(not found, "\n    ".join(found))
+
+
+NESTED_SETUP = """
+CREATE TABLE nested_t (id int, v text);
+INSERT INTO nested_t SELECT g, g FROM generate_series(1, 100) g;
+CREATE FUNCTION loop_dynamic(n int) RETURNS void LANGUAGE plpgsql AS $f$
+BEGIN
+  FOR i IN 1..n LOOP
+    EXECUTE 'UPDATE nested_t SET v = v WHERE id = $1' USING i;
+  END LOOP;
+END $f$;
+CREATE FUNCTION loop_cached(n int) RETURNS bigint LANGUAGE plpgsql AS $f$
+DECLARE total bigint := 0; c bigint;
+BEGIN
+  FOR i IN 1..n LOOP
+    SELECT count(*) INTO c FROM nested_t WHERE id <= i;
+    total := total + c;
+  END LOOP;
+  RETURN total;
+END $f$;
+CREATE FUNCTION in_sql(int) RETURNS SETOF text LANGUAGE sql VOLATILE ROWS 10 AS
+  'DELETE FROM nested_t WHERE id = $1; SELECT v FROM nested_t WHERE id > $1 AND id < $1 + $1';
+"""
+
+
+@case
+def nested_statements_equal_pg_stat_statements():
+    settings = dict(PGSS, **{"pg_stat_statements.track": "all"})
+    with Cluster(preload=["pg_stat_statements"], settings=settings) as cluster:
+        cluster.psql(EXTENSIONS + NESTED_SETUP + "SELECT pg_stat_statements_reset();")
+        with Daemon() as daemon:
+            for transport in TRANSPORTS:
+                cluster.psql("SELECT loop_dynamic(20); SELECT loop_cached(30); SELECT * FROM in_sql(40);"
+                             "SELECT loop_dynamic(5); DO $$ BEGIN PERFORM loop_cached(10); END $$;",
+                             transport=transport)
+            rows = json.loads(cluster.value(
+                "SELECT json_agg(json_build_array(query, calls, rows)) FROM pg_stat_statements WHERE NOT toplevel"))
+            daemon.settle()
+            journal = oracle.Journal(daemon.records())
+            parents = [r for r in daemon.records() if r.get("kind") == "statement"
+                       and r["statement"].get("form") == "nested" and not r.get("parent_statement_id")]
+    want = sum(calls for _, calls, _ in rows), sum(n for _, _, n in rows)
+    have = sum(journal.nested.values()), sum(journal.nested_rows.values())
+    say(f"nested: {want[0]} calls and {want[1]} rows in pg_stat_statements, {have[0]} and {have[1]} in the journal")
+    check(want[0] > 100, "pg_stat_statements counted too little: the oracle is broken")
+    check(not parents, f"{len(parents)} nested records name no parent")
+    check(have == want, "nested executions differ: " + nested_differences(rows, journal))
+
+
+def nested_differences(rows, journal):
+    want = Counter({" ".join(q.split()): calls for q, calls, _ in rows})
+    have = Counter()
+    for text, calls in journal.nested.items():
+        have[" ".join(text.split())] += calls
+    return f"too few {dict(want - have)}; too many {dict(have - want)}"
+
+
+if __name__ == "__main__":
+    for stale in glob.glob(os.path.join(BUILD, "tests", "e2e", "pipeline")):
+        os.unlink(stale)
+    main()

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+kill -9 in the middle of a hold: of any one process, of all but the dead-man, of all. No backend stays stopped past
+its deadline by more than 100 ms, the outcome follows the fail mode, what is pinned goes on deciding, the next start
+takes over, the gap is in the journal, and disarm leaves nothing behind.
+
+A hold is made to last by stopping the worker, which owes the verdict. Its deadline is read from the journal's hold
+records of a first, undisturbed round.
+"""
+import os
+import signal
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from e2e import (PINS, Cluster, Daemon, Failure, case, check, children_of, field, kill_quietly,  # noqa: E402
+                 main, say, task_state, wait_until)
+from pgwire import Closed, Connection, Error  # noqa: E402
+
+SLACK_MS = 100
+ROLES = ("keeper", "dead-man", "worker", "recorder")
+
+POLICY = """
+apiVersion: dbfence.dev/v1
+kind: Policy
+metadata:
+  name: hold-drops
+spec:
+  mode: enforce
+  on_failure: {failure}
+  rules:
+    - name: no-drop
+      when:
+        effects: [schema_destroy]
+      action: deny
+"""
+
+
+class Held:
+    """A statement on its way through a connection of its own, watched from /proc while it runs."""
+
+    def __init__(self, cluster, text):
+        self.conn = Connection(cluster, application="held", timeout=60)
+        self.text = text
+        self.stopped_at = self.released_at = 0.0
+        self.result = self.error = None
+        self.thread = threading.Thread(target=self._ask, daemon=True)
+        self.watcher = threading.Thread(target=self._watch, daemon=True)
+        self.done = threading.Event()
+
+    def _ask(self):
+        try:
+            self.result = self.conn.query(self.text)
+        except (Error, Closed, OSError) as e:
+            self.error = e
+        self.done.set()
+
+    def _watch(self):
+        while not self.released_at:
+            now, stopped = time.monotonic(), task_state(self.conn.pid) == "T"
+            if stopped and not self.stopped_at:
+                self.stopped_at = now
+            if not stopped and (self.stopped_at or self.done.is_set()):
+                self.released_at = now
+            time.sleep(0.0005)
+
+    def start(self):
+        self.watcher.start()
+        self.thread.start()
+        return self
+
+    def wait_stopped(self):
+        wait_until(lambda: self.stopped_at or self.done.is_set(), 5, "the statement to be held", every=0.0005)
+        check(self.stopped_at, f"the statement was not held: {self.error or self.result and self.result.tags}")
+        return self
+
+    def wait_end(self, timeout=20):
+        if not self.done.wait(timeout):
+            state = task_state(self.conn.pid)
+            kill_quietly(self.conn.pid, signal.SIGCONT)
+            raise Failure(f"the statement did not end within {timeout} s; its backend's state is {state or 'gone'}")
+        self.watcher.join(5)
+        return self
+
+    @property
+    def held_ms(self):
+        return (self.released_at - self.stopped_at) * 1000 if self.stopped_at else 0.0
+
+    def close(self):
+        self.conn.close()
+
+
+def deadline_ms(cluster, daemon):
+    """How long this daemon holds at most: from the hold record of a statement that it did hold."""
+    cluster.psql("CREATE TABLE IF NOT EXISTS probe_t (id int);")
+    with Connection(cluster) as conn:
+        conn.query(f"DROP TABLE probe_t /* {time.monotonic_ns()} */")
+        pid = conn.pid
+    found = daemon.wait_journal(lambda r: field(r, "server.pid") == pid and field(r, "hold.deadline_us", 0))
+    return field(found[0], "hold.deadline_us") / 1000
+
+
+def victims_of(processes, what):
+    if what == "all":
+        return list(processes.values())
+    if what == "all but the dead-man":
+        return [pid for role, pid in processes.items() if role != "dead-man"]
+    return [processes[what]]
+
+
+def kill_during_hold(what, failure):
+    """One row of the matrix."""
+    with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure=failure)}) as daemon:
+        limit = deadline_ms(cluster, daemon)
+        processes = daemon.processes()
+        missing = [r for r in ROLES if r not in processes]
+        check(not missing, f"status names no {missing} among {sorted(processes)}")
+        cluster.psql("CREATE TABLE victim (id int);")
+        os.kill(processes["worker"], signal.SIGSTOP)
+        held = Held(cluster, f"DROP TABLE victim /* first seen {time.monotonic_ns()} */").start()
+        try:
+            held.wait_stopped()
+        except Failure:
+            os.kill(processes["worker"], signal.SIGCONT)
+            raise
+        for pid in victims_of(processes, what):
+            kill_quietly(pid, signal.SIGKILL)
+        held.wait_end()
+        kill_quietly(processes["worker"], signal.SIGCONT)
+        say(f"{what}, {failure}: held {held.held_ms:.1f} ms of {limit:.0f} ms; "
+            f"{held.error or held.result.sqlstate or held.result.tags}")
+        check(held.held_ms <= limit + SLACK_MS, f"held {held.held_ms:.0f} ms, deadline {limit:.0f} + {SLACK_MS} ms")
+        check(not held.error, f"the connection did not live: {held.error}")
+        held.close()
+        survived = cluster.value("SELECT to_regclass('victim') IS NOT NULL") == "t"
+        if failure == "closed":
+            check(survived and held.result.sqlstate == "57014", "fail mode closed did not deny")
+        elif not held.result.errors:
+            check(not survived, "the DROP was reported as done and is not")
+        after_the_kill(cluster, daemon, what)
+
+
+def after_the_kill(cluster, daemon, what):
+    """The daemon goes on (or is started again), denies, and its journal tells of the gap."""
+    if what in ("keeper", "all", "all but the dead-man"):
+        wait_until(lambda: not daemon.alive(), 10, "dbfenced to end with its keeper")
+        daemon.start()
+    else:
+        wait_until(lambda: set(ROLES) <= set(daemon.processes()), 10, f"the {what} to be replaced")
+    cluster.psql("CREATE TABLE IF NOT EXISTS later (id int);")
+    with Connection(cluster) as conn:
+        result = conn.query("DROP TABLE later /* after the kill */")
+        check(result.sqlstate == "57014", f"after the kill a DROP is not denied: {result.tags} {result.errors}")
+        pid = conn.pid
+    daemon.wait_journal(lambda r: field(r, "server.pid") == pid and r.get("outcome") == "prevented",
+                        what="the record of the denied DROP after the kill")
+    told = [r for r in daemon.records() if r.get("kind") == "gap"
+            or field(r, "agent.event") in ("takeover", "restart")]
+    check(told or what == "dead-man", "the journal says nothing of the interruption")
+    check(not cluster.stopped_backends(), "a backend stayed stopped")
+
+
+def register(what, failure):
+    def function():
+        kill_during_hold(what, failure)
+    function.__name__ = f"kill_{what.replace(' ', '_').replace('-', '_')}_during_hold_fail_{failure}"
+    case(function)
+
+
+for _what in ROLES + ("all but the dead-man", "all"):
+    for _failure in ("closed", "open"):
+        register(_what, _failure)
+
+
+@case
+def a_stopped_worker_alone_is_not_waited_for():
+    """No process dies; the one that owes the verdict hangs."""
+    with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure="closed")}) as daemon:
+        limit = deadline_ms(cluster, daemon)
+        worker = daemon.processes()["worker"]
+        cluster.psql("CREATE TABLE victim (id int);")
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            held = Held(cluster, "DROP TABLE victim /* hang */").start().wait_stopped().wait_end()
+        finally:
+            kill_quietly(worker, signal.SIGCONT)
+        say(f"held {held.held_ms:.1f} ms of {limit:.0f} ms")
+        check(held.held_ms <= limit + SLACK_MS, f"held {held.held_ms:.0f} ms, deadline {limit:.0f} ms")
+        check(cluster.value("SELECT to_regclass('victim')") == "victim", "fail mode closed did not deny")
+        wait_until(lambda: daemon.processes().get("worker") not in (None, worker) or task_state(worker) != "T", 15,
+                   "the worker to be replaced or to go on")
+
+
+@case
+def with_everything_dead_verdicts_stay_and_new_statements_finish():
+    """What was judged stays judged; 1000 first-seen statements end by fail mode; disarm leaves no pin."""
+    with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure="open")}) as daemon:
+        cluster.psql("CREATE TABLE judged (id int);" + "".join(f"CREATE TABLE n{i} ();" for i in range(50)))
+        with Connection(cluster, timeout=120) as conn:
+            for _ in range(2):
+                check(conn.query("DROP TABLE judged").sqlstate == "57014", "the DROP was not denied to begin with")
+            daemon.kill_all()
+            check(conn.query("DROP TABLE judged").sqlstate == "57014", "the cached verdict died with the daemon")
+            start = time.monotonic()
+            for i in range(1000):
+                result = conn.query(f"DROP TABLE IF EXISTS n{i % 50}, no_such_{i}")
+                check(result.tags == ["DROP TABLE"], f"statement {i}: {result.tags} {result.errors}")
+            say(f"1000 first-seen statements with nobody alive: {time.monotonic() - start:.1f} s")
+        check(not cluster.stopped_backends(), "a backend stayed stopped")
+        daemon.cli("disarm", "--state-dir", daemon.state_dir)
+        left = os.listdir(PINS) if os.path.isdir(PINS) else []
+        check(not left, f"disarm left pins: {left}")
+        cluster.psql("DROP TABLE judged;")
+        daemon.start()
+        check(any(field(r, "agent.event") == "disarm" for r in daemon.records()),
+              "the next start did not record the disarm")
+
+
+@case
+def with_everything_dead_fail_closed_denies_new_statements():
+    with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure="closed")}) as daemon:
+        cluster.psql("CREATE TABLE stays (id int);")
+        daemon.kill_all()
+        with Connection(cluster, timeout=120) as conn:
+            for i in range(20):
+                result = conn.query(f"DROP TABLE stays /* {i} */")
+                check(result.sqlstate == "57014", f"statement {i}: {result.tags} {result.errors}")
+            check(conn.query("SELECT 1").tags == ["SELECT 1"], "what no rule can match does not pass")
+        check(not cluster.stopped_backends(), "a backend stayed stopped")
+        daemon.cli("disarm", "--state-dir", daemon.state_dir)
+
+
+@case
+def an_orderly_restart_leaves_no_gap_in_enforcement():
+    """A client that tries to drop a table all the time never succeeds while the daemon restarts."""
+    with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure="closed")}) as daemon:
+        cluster.psql("CREATE TABLE stays (id int);")
+        seen, stop = [], threading.Event()
+
+        def hammer():
+            with Connection(cluster, timeout=60) as conn:
+                while not stop.is_set():
+                    seen.append(conn.query(f"DROP TABLE stays /* {len(seen) % 3} */").sqlstate)
+                    time.sleep(0.002)
+        thread = threading.Thread(target=hammer, daemon=True)
+        thread.start()
+        time.sleep(0.5)
+        daemon.stop()
+        time.sleep(0.5)
+        daemon.start()
+        time.sleep(0.5)
+        stop.set()
+        thread.join(30)
+        check(not thread.is_alive(), "the client hangs")
+        say(f"{len(seen)} attempts across a restart")
+        check(len(seen) > 50 and set(seen) == {"57014"}, f"answers: {({s: seen.count(s) for s in set(seen)})}")
+
+
+@case
+def the_server_stops_fast_while_a_statement_is_held():
+    with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure="closed")}) as daemon:
+        limit = deadline_ms(cluster, daemon)
+        worker = daemon.processes()["worker"]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            Held(cluster, "DROP TABLE nowhere /* stop */").start().wait_stopped()
+            start = time.monotonic()
+            os.kill(cluster.proc.pid, signal.SIGINT)
+            cluster.proc.wait(limit / 1000 + 10)
+        finally:
+            kill_quietly(worker, signal.SIGCONT)
+        say(f"pg_ctl stop -m fast took {(time.monotonic() - start) * 1000:.0f} ms")
+        check(not children_of(cluster.proc.pid), "a backend outlived its server")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+FUZZ_SRC += tests/fuzz/fuzz_elf.c tests/fuzz/fuzz_insn.c
+FUZZ_SRC += tests/fuzz/fuzz_journal.c
+FUZZ_SRC += tests/fuzz/fuzz_sql_lex.c tests/fuzz/fuzz_sql_analyze.c

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The second opinion: what PostgreSQL's own csvlog says was executed, and how it compares to the journal.
+
+The server runs with log_statement=all. It writes one LOG row per simple-query message ("statement: …") and
+per Execute message ("execute NAME: …"), and one ERROR row per refusal. An ERROR belongs to the statement
+row before it, except while the server was idle or handling Parse or Bind (its command_tag column tells):
+then the text never came to an execution and the ERROR is the whole story. "execute fetch from" rows are
+further pieces of a portal that was counted before.
+"""
+import csv
+import re
+from collections import Counter, defaultdict
+
+from e2e import field, is_top_level
+
+csv.field_size_limit(1 << 30)
+
+PID, SESSION, TAG, SEVERITY, SQLSTATE, MESSAGE, QUERY, APPLICATION = 3, 5, 7, 11, 12, 13, 19, 22
+_EXECUTE = re.compile(r"execute (fetch from )?[^:]*: ", re.S)
+# What pg_stat_statements counts with track_utility off. (With it on, release 15 counts a cached utility
+# statement once per session: it zeroes the plan's query id on the first execution.)
+PLANNED_TAGS = ("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE")
+_BEFORE_EXECUTION = ("idle", "idle in transaction", "idle in transaction (aborted)", "PARSE", "BIND", "")
+
+
+class Session:
+    """What one backend did: statements is a list of [text, sqlstate] in the order of the log."""
+
+    def __init__(self):
+        self.statements = []
+        self.refetches = 0
+        self.application = ""
+
+
+def read_csvlog(path, offset=0):
+    """{backend pid: Session} from the csvlog's rows that begin at or after byte @offset."""
+    sessions = defaultdict(Session)
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as f:
+        f.seek(offset)
+        for row in csv.reader(f):
+            if len(row) < 23 or not row[PID]:
+                continue
+            _take_row(sessions[int(row[PID])], row)
+    return {pid: s for pid, s in sessions.items() if s.statements}
+
+
+def _take_row(session, row):
+    message = row[MESSAGE]
+    session.application = row[APPLICATION] or session.application
+    if row[SEVERITY] == "LOG":
+        if message.startswith("statement: "):
+            session.statements.append([message[len("statement: "):], ""])
+        elif message.startswith("execute "):
+            found = _EXECUTE.match(message)
+            if found and found.group(1):
+                session.refetches += 1
+            elif found:
+                session.statements.append([message[found.end():], ""])
+    elif row[SEVERITY] in ("ERROR", "FATAL"):
+        last = session.statements[-1] if session.statements else None
+        if row[TAG] in _BEFORE_EXECUTION:
+            if row[QUERY]:
+                session.statements.append([row[QUERY], row[SQLSTATE]])
+        elif last and not last[1] and (not row[QUERY] or last[0] == row[QUERY]):
+            last[1] = row[SQLSTATE]
+        elif row[QUERY]:
+            session.statements.append([row[QUERY], row[SQLSTATE]])
+
+
+class Journal:
+    """The journal's side of the comparison, from one pass over its records."""
+
+    def __init__(self, records):
+        self.sessions = defaultdict(Counter)      # backend pid → (text, sqlstate) → count
+        self.tags = defaultdict(Counter)          # backend pid → (text, tag) → count
+        self.rows = defaultdict(int)              # application → rows of planned statements that succeeded
+        self.calls = defaultdict(int)             # application → how many those were
+        self.truncated = defaultdict(list)        # backend pid → (captured text, length, sqlstate)
+        self.ids = defaultdict(set)               # backend pid → session ids
+        self.uneven = []                          # (backend pid, text, tag, rows) where the tag counts otherwise
+        self.nested = Counter()                   # text → executions
+        self.nested_rows = Counter()
+        self.executions = self.lost = self.record_cnt = 0
+        self.gaps = []
+        self.seqs = []
+        for record in records:
+            self._take(record)
+
+    def _take(self, r):
+        self.record_cnt += 1
+        self.seqs.append(r.get("seq", 0))
+        if r.get("kind") == "gap":
+            self.lost += int(field(r, "gap.executions", 0))
+            self.gaps.append(r["gap"])
+        if r.get("kind") != "statement":
+            return
+        text, sqlstate = field(r, "statement.text", ""), r.get("sqlstate", "")
+        if not is_top_level(r):
+            if field(r, "statement.form") == "nested":
+                self.nested[text] += int(field(r, "statement.executions", 0) or 1)
+                self.nested_rows[text] += int(r.get("rows", 0))
+            return
+        pid, app = field(r, "server.pid", 0), r.get("application_name", "")
+        self.executions += 1
+        self.ids[pid].add(r.get("session_id", ""))
+        length, captured = field(r, "statement.length", 0), field(r, "statement.captured", 0)
+        if captured < length:
+            self.truncated[pid].append((text, length, sqlstate))
+        else:
+            self.sessions[pid][(text, sqlstate)] += 1
+        if r.get("tag"):
+            self.tags[pid][(text, r["tag"])] += 1
+            counted = re.fullmatch(r"(?:SELECT|INSERT \d+|UPDATE|DELETE|MERGE|FETCH|COPY) (\d+)", r["tag"])
+            if counted and len(field(r, "statement.statements", ())) < 2 and int(counted[1]) != r.get("rows", -1):
+                self.uneven.append((pid, text, r["tag"], r.get("rows")))
+        if not sqlstate and r.get("tag", "").split(" ")[0] in PLANNED_TAGS:
+            self.calls[app] += 1
+            self.rows[app] += int(r.get("rows", 0))
+
+
+def compare(log, journal, limit=12):
+    """Differences between read_csvlog()'s answer and a Journal, as sentences; empty when they agree."""
+    found = []
+    missing = extra = 0
+    for pid in sorted(set(log) | set(journal.sessions) | set(journal.truncated)):
+        want = Counter(map(tuple, log[pid].statements)) if pid in log else Counter()
+        have = Counter(journal.sessions.get(pid, ()))
+        only_log, only_journal = want - have, have - want
+        for text, length, sqlstate in journal.truncated.get(pid, ()):
+            _match_truncated(only_log, only_journal, text, length, sqlstate)
+        missing += sum(only_log.values())
+        extra += sum(only_journal.values())
+        for name, counter in (("not in the journal", only_log), ("not in the server's log", only_journal)):
+            for (text, sqlstate), count in (+counter).items():
+                found.append(f"backend {pid}: {count} × {_short(text)} sqlstate={sqlstate or '-'}: {name}")
+    for pid, ids in journal.ids.items():
+        if len(ids) != 1 or "" in ids:
+            found.append(f"backend {pid}: its records name {len(ids)} sessions: {sorted(ids)[:3]}")
+    found += check_seqs(journal.seqs)
+    if missing or extra:
+        found.insert(0, f"{missing} executions missing from the journal, {extra} too many")
+    return found[:limit] + ([f"… and {len(found) - limit} more"] if len(found) > limit else [])
+
+
+def _match_truncated(only_log, only_journal, text, length, sqlstate):
+    for key, count in only_log.items():
+        raw = key[0].encode("utf-8", "surrogateescape")
+        head = text.encode("utf-8", "surrogateescape")
+        if count > 0 and key[1] == sqlstate and len(raw) == length and raw.startswith(head[:-4]):
+            only_log[key] -= 1
+            return
+    only_journal[(f"{text} (truncated, {length} bytes)", sqlstate)] += 1
+
+
+def check_seqs(seqs):
+    if len(set(seqs)) != len(seqs):
+        return [f"{len(seqs) - len(set(seqs))} sequence numbers appear twice"]
+    if seqs and max(seqs) - min(seqs) + 1 != len(seqs):
+        return [f"sequence numbers {min(seqs)}..{max(seqs)} hold only {len(seqs)} records"]
+    return []
+
+
+def _short(text):
+    text = " ".join(text.split())
+    return repr(text if len(text) <= 90 else f"{text[:80]}… ({len(text)} characters)")

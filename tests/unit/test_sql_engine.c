@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The engine: caches that never mix up facts, offsets, limits, and texts that have crashed or slowed parsers. */
+#include "../lib/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/clock.h"
+#include "core/limits.h"
+#include "sql/sql.h"
+
+static const uint8_t key[16] = "a key for tests";
+static struct sql_engine *engine;
+
+static const struct sql_facts *analyze(const char *sql)
+{
+	return sql_analyze(engine, sql, strlen(sql), true);
+}
+
+static void fresh_engine(unsigned entries)
+{
+	sql_engine_free(engine);
+	engine = sql_engine_new(entries, key);
+}
+
+static struct sql_stats stats(void)
+{
+	struct sql_stats s;
+
+	sql_engine_stats(engine, &s);
+	return s;
+}
+
+static void test_exact_cache(void)
+{
+	const struct sql_facts *facts;
+
+	fresh_engine(64);
+	analyze("SELECT a FROM t WHERE b = 'x'");
+	facts = analyze("SELECT a FROM t WHERE b = 'x'");
+	CHECK_INT(stats().exact_hits, 1);
+	CHECK_INT(stats().parses, 1);
+	CHECK_STR(facts->masked, "SELECT a FROM t WHERE b = ?");
+	CHECK_INT(facts->stmt_cnt, 1);
+	CHECK_STR(facts->stmts[0].objects[0].name, "t");
+	/* Syntax errors are remembered by bytes too. */
+	analyze("SELEC 1");
+	facts = analyze("SELEC 1");
+	CHECK_INT(stats().exact_hits, 2);
+	CHECK_INT(stats().parse_errors, 1);
+	CHECK_INT(facts->unknown, SQL_UNKNOWN_SYNTAX);
+	CHECK(facts->error != NULL);
+	CHECK(facts->effects & SQL_BIT(SQL_UNKNOWN));
+}
+
+static void test_shape_cache(void)
+{
+	const struct sql_facts *facts;
+
+	fresh_engine(64);
+	analyze("SELECT a FROM t WHERE b = 1 /*traceparent='1'*/");
+	facts = analyze("SELECT a FROM t WHERE b = 22 /*traceparent='2'*/");
+	CHECK_INT(stats().shape_hits, 1);
+	CHECK_INT(stats().parses, 1);
+	/* What belongs to the bytes is this text's own. */
+	CHECK_STR(facts->masked, "SELECT a FROM t WHERE b = ? /*traceparent='2'*/");
+	CHECK_STR(facts->tags, "traceparent='2'");
+	CHECK_INT(facts->stmts[0].len, strlen("SELECT a FROM t WHERE b = 22"));
+	/* The second time it is known by its bytes, from the third on without lexing. */
+	analyze("SELECT a FROM t WHERE b = 22 /*traceparent='2'*/");
+	CHECK_INT(stats().shape_hits, 2);
+	facts = analyze("SELECT a FROM t WHERE b = 22 /*traceparent='2'*/");
+	CHECK_INT(stats().exact_hits, 1);
+	CHECK_STR(facts->tags, "traceparent='2'");
+	CHECK_INT(stats().parses, 1);
+}
+
+/* Pairs of one shape whose facts differ: neither may get the other's. */
+static void test_literal_dependence(void)
+{
+	static const char *const pairs[][2] = {
+		{ "DELETE FROM t WHERE 1=2", "DELETE FROM t WHERE 1=1" },
+		{ "DELETE FROM t WHERE 'a'='b'", "DELETE FROM t WHERE 'a'='a'" },
+		{ "DELETE FROM t WHERE n LIKE 'a%'", "DELETE FROM t WHERE n LIKE '%'" },
+		{ "DELETE FROM t WHERE a+1=a+2", "DELETE FROM t WHERE a+1=a+1" },
+		{ "DELETE FROM t WHERE id=7 OR 1=2", "DELETE FROM t WHERE id=7 OR 1=1" },
+		{ "DELETE FROM t WHERE 'f'::bool", "DELETE FROM t WHERE 't'::bool" },
+		{ "EXPLAIN (ANALYZE 0) DELETE FROM t", "EXPLAIN (ANALYZE 1) DELETE FROM t" },
+		{ "EXPLAIN (ANALYZE 'off') DELETE FROM t", "EXPLAIN (ANALYZE 'on') DELETE FROM t" },
+		{ "DELETE FROM t WHERE CASE WHEN 1=2 THEN true ELSE id=1 END",
+		  "DELETE FROM t WHERE CASE WHEN 1=1 THEN true ELSE id=1 END" },
+		{ "DELETE FROM t WHERE id = ANY (ARRAY[a+1]) OR (2 < 1) IS TRUE",
+		  "DELETE FROM t WHERE id = ANY (ARRAY[a+1]) OR (1 < 2) IS TRUE" },
+	};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		for (unsigned first = 0; first < 2; first++) {
+			const struct sql_facts *facts;
+			enum sql_selective selective;
+			uint32_t effects;
+
+			fresh_engine(64);
+			facts = analyze(pairs[i][first]);
+			CHECK_MSG(facts->literal_dependent, "%s", pairs[i][first]);
+			selective = facts->stmts[0].selective;
+			effects = facts->effects;
+			facts = analyze(pairs[i][!first]);
+			CHECK_MSG(facts->stmts[0].selective != selective || facts->effects != effects, "%s",
+				  pairs[i][!first]);
+			CHECK_INT(stats().shape_hits, 0);
+		}
+	}
+}
+
+static void test_always_literal_dependent(void)
+{
+	static const char *const rows[] = {
+		"SET a = 1", "SET ROLE x", "DO 'x'", "COPY t TO '/x'", "EXECUTE p(1)", "ALTER SYSTEM SET a = 1",
+		"CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'x'", "SELECT query_to_xml('x', true, true, '')",
+		"LOAD 'x'", "CREATE LANGUAGE 'x'", "SELECT * FROM dblink('x') AS t(a int)", "SELECT set_config('a', 'b', true)",
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		CHECK_MSG(analyze(rows[i])->literal_dependent, "%s", rows[i]);
+	CHECK(!analyze("SELECT * FROM t WHERE id = 5 LIMIT 3")->literal_dependent);
+	CHECK(!analyze("DELETE FROM t WHERE id = 5")->literal_dependent);
+}
+
+/* Escapes can be wrong, which the shape does not show. */
+static void test_escapes_are_not_cached_by_shape(void)
+{
+	fresh_engine(64);
+	CHECK_INT(analyze("SELECT E'a\\b'")->unknown, SQL_KNOWN);
+	CHECK_INT(analyze("SELECT E'\xff\xfe'")->unknown, SQL_UNKNOWN_SYNTAX);
+	CHECK_INT(analyze("SELECT U&'\0041'")->unknown, SQL_KNOWN);
+	CHECK_INT(analyze("SELECT U&'\00'")->unknown, SQL_UNKNOWN_SYNTAX);
+	CHECK_INT(stats().shape_hits, 0);
+}
+
+/* standard_conforming_strings is part of the question. */
+static void test_string_modes_do_not_mix(void)
+{
+	static const char sql[] = "SELECT 'a\\'; DROP TABLE t --'";
+
+	fresh_engine(64);
+	for (unsigned round = 0; round < 3; round++) {
+		CHECK_INT(sql_analyze(engine, sql, strlen(sql), true)->stmt_cnt, 2);
+		CHECK_INT(sql_analyze(engine, sql, strlen(sql), false)->stmt_cnt, 1);
+	}
+}
+
+static void test_cache_is_bounded(void)
+{
+	char sql[128];
+
+	fresh_engine(32);
+	for (unsigned i = 0; i < 2000; i++) {
+		const struct sql_facts *facts;
+
+		snprintf(sql, sizeof(sql), "SELECT a%u FROM t%u WHERE b = %u", i, i % 77, i);
+		facts = analyze(sql);
+		snprintf(sql, sizeof(sql), "a%u", i);
+		CHECK_STR(facts->stmts[0].objects[0].columns[0], sql);
+	}
+	CHECK_INT(stats().calls, 2000);
+	CHECK_INT(stats().parses, 2000);
+	/* What is asked for again and again stays, whatever else comes by. */
+	analyze("SELECT hot FROM t");
+	for (unsigned i = 0; i < 500; i++) {
+		snprintf(sql, sizeof(sql), "SELECT b%u FROM t", i);
+		analyze(sql);
+		analyze("SELECT hot FROM t");
+	}
+	CHECK_INT(stats().exact_hits, 500);
+}
+
+static void test_offsets(void)
+{
+	static const char sql[] = " SELECT 1 ; ;-- x\n DELETE FROM t WHERE id = 'a;b' /* z */;"
+				  "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT 2; END; COMMIT";
+	const struct sql_facts *facts;
+
+	fresh_engine(64);
+	for (unsigned round = 0; round < 3; round++) {
+		facts = analyze(sql);
+		if (!CHECK_INT(facts->stmt_cnt, 4))
+			return;
+		CHECK(!strncmp(sql + facts->stmts[0].off, "SELECT 1", facts->stmts[0].len));
+		CHECK_INT(facts->stmts[0].len, strlen("SELECT 1"));
+		CHECK_INT(facts->stmts[1].len, strlen("DELETE FROM t WHERE id = 'a;b'"));
+		CHECK(!strncmp(sql + facts->stmts[1].off, "DELETE", 6));
+		CHECK(!strncmp(sql + facts->stmts[2].off, "CREATE", 6));
+		CHECK(!strncmp(sql + facts->stmts[2].off + facts->stmts[2].len - 3, "END", 3));
+		CHECK(!strcmp(sql + facts->stmts[3].off, "COMMIT"));
+	}
+}
+
+static void test_union_of_statements(void)
+{
+	const struct sql_facts *facts = analyze("SELECT a FROM t; DROP TABLE u; NOTIFY x");
+
+	CHECK_INT(facts->effects, SQL_BIT(SQL_READ) | SQL_BIT(SQL_SCHEMA_DESTROY) | SQL_BIT(SQL_NOTIFY));
+	CHECK_INT(facts->stmts[0].effects, SQL_BIT(SQL_READ));
+	CHECK_STR(facts->stmts[1].command, "DROP TABLE");
+}
+
+static void test_fingerprint(void)
+{
+	char first[17];
+
+	snprintf(first, sizeof(first), "%s", analyze("SELECT a FROM t WHERE b = 1")->fingerprint);
+	CHECK_INT(strlen(first), 16);
+	CHECK_STR(analyze("SELECT a  FROM t WHERE b = 2")->fingerprint, first);
+	CHECK(strcmp(analyze("SELECT a FROM u WHERE b = 2")->fingerprint, first) != 0);
+	CHECK_INT(strlen(analyze("SELEC")->fingerprint), 16);
+}
+
+static void test_unknown_facts(void)
+{
+	const struct sql_facts *facts;
+
+	facts = sql_unknown_facts(engine, SQL_UNKNOWN_TRUNCATED, SQL_BIT(SQL_DELETE), "DELETE FROM t WHERE x = 'se", 27);
+	CHECK_INT(facts->unknown, SQL_UNKNOWN_TRUNCATED);
+	CHECK_INT(facts->effects, SQL_BIT(SQL_DELETE) | SQL_BIT(SQL_UNKNOWN));
+	CHECK_STR(facts->masked, "DELETE FROM t WHERE x = ?");
+	CHECK_INT(facts->stmt_cnt, 0);
+	CHECK(facts->literal_dependent);
+	facts = sql_unknown_facts(engine, SQL_UNKNOWN_EMPTY_SOURCE, 0, NULL, 0);
+	CHECK_STR(facts->masked, "");
+	CHECK_STR(facts->tags, "");
+	CHECK_INT(facts->effects, SQL_BIT(SQL_UNKNOWN));
+}
+
+static void test_names(void)
+{
+	for (unsigned i = 0; i < SQL_EFFECT_MAX; i++)
+		CHECK_INT(sql_effect_from_name(sql_effect_name((enum sql_effect)i)), i);
+	for (unsigned i = 0; i < SQL_RISK_MAX; i++)
+		CHECK_INT(sql_func_risk_from_name(sql_func_risk_name((enum sql_func_risk)i)), i);
+	for (unsigned i = 0; i < SQL_OBJ_KIND_MAX; i++)
+		CHECK(strcmp(sql_object_kind_name((enum sql_object_kind)i), "invalid") != 0);
+	for (unsigned i = 0; i < SQL_UNKNOWN_MAX; i++)
+		CHECK(strcmp(sql_unknown_name((enum sql_unknown)i), "invalid") != 0);
+	CHECK_INT(sql_effect_from_name("dropp"), SQL_EFFECT_MAX);
+	CHECK_INT(sql_effect_from_name(NULL), SQL_EFFECT_MAX);
+	CHECK_INT(sql_func_risk_from_name(""), SQL_RISK_MAX);
+	CHECK_STR(sql_effect_name((enum sql_effect)99), "invalid");
+}
+
+/* @head, @part repeated @cnt times, @tail; analysed within @max_ms. */
+static enum sql_unknown repeated(const char *head, const char *part, unsigned cnt, const char *tail, unsigned max_ms)
+{
+	size_t len = strlen(head) + strlen(part) * cnt + strlen(tail);
+	char *sql = malloc(len + 1);
+	enum sql_unknown unknown;
+	uint64_t start, took;
+	char *p = sql;
+
+	if (!CHECK(sql != NULL))
+		return SQL_UNKNOWN_MAX;
+	p += snprintf(p, len + 1, "%s", head);
+	for (unsigned i = 0; i < cnt; i++) {
+		memcpy(p, part, strlen(part));
+		p += strlen(part);
+	}
+	memcpy(p, tail, strlen(tail) + 1);
+	start = clock_mono_ns();
+	unknown = sql_analyze(engine, sql, len, true)->unknown;
+	took = clock_mono_ns() - start;
+	CHECK_MSG(took < max_ms * NS_PER_MS, "%s%s... x %u took %llu ms", head, part, cnt,
+		  (unsigned long long)(took / NS_PER_MS));
+	free(sql);
+	return unknown;
+}
+
+/* Inputs that made libpg_query crash or take seconds. The times are generous for sanitizers and busy machines. */
+static void test_bombs_are_refused_fast(void)
+{
+	CHECK_INT(repeated("SELECT 1", "+1", 30000, "", 200), SQL_UNKNOWN_DEPTH);
+	CHECK_INT(repeated("SELECT 1", "+1", 100000, "", 200), SQL_UNKNOWN_TOO_LONG);
+	CHECK_INT(repeated("TABLE a", " UNION TABLE b", 40000, "", 200), SQL_UNKNOWN_TOO_LONG);
+	CHECK_INT(repeated("(TABLE a)", "UNION(TABLE b)", 4600, "", 3000), SQL_KNOWN);
+	CHECK_INT(repeated("SELECT 1 ", "+", 20000, " 1", 200), SQL_UNKNOWN_OPERATOR_RUN);
+	CHECK_INT(repeated("SELECT 1 ", "+", 40000, " 1", 200), SQL_UNKNOWN_OPERATOR_RUN);
+	CHECK_INT(repeated("SELECT 1 ", "/*", 10000, "", 200), SQL_UNKNOWN_OPERATOR_RUN);
+	CHECK_INT(repeated("SELECT 1 ", "/*", 100000, "", 200), SQL_UNKNOWN_TOO_LONG);
+	CHECK_INT(repeated("", "SELECT 1;", 100000, "", 200), SQL_UNKNOWN_TOO_LONG);
+	CHECK_INT(repeated("", "SELECT 1;", 7000, "", 200), SQL_UNKNOWN_TOO_MANY);
+}
+
+static void test_deepest_allowed(void)
+{
+	CHECK_INT(repeated("SELECT 1", "+1", 4990, "", 3000), SQL_KNOWN);
+	CHECK_INT(repeated("SELECT a", "::text", 4990, "", 3000), SQL_KNOWN);
+	CHECK_INT(repeated("SELECT ", "(", 2000, "", 3000), SQL_UNKNOWN_SYNTAX);
+	CHECK_INT(repeated("SELECT ", "NOT ", 16000, "a", 3000), SQL_UNKNOWN_DEPTH);
+	CHECK_INT(repeated("SELECT ", "- ", 4900, "a", 3000), SQL_KNOWN);
+	CHECK_INT(repeated("", "SELECT 1;", 1000, "", 3000), SQL_KNOWN);
+}
+
+static void test_too_many_names(void)
+{
+	char *sql = malloc(LIMIT_SQL_PARSE_BYTES), *p = sql;
+	const struct sql_facts *facts;
+	uint64_t start;
+
+	if (!CHECK(sql != NULL))
+		return;
+	p += snprintf(p, 100, "SELECT c0 FROM t0");
+	for (unsigned i = 1; i < 600; i++)
+		p += snprintf(p, 100, ", t%u", i);
+	facts = analyze(sql);
+	CHECK_INT(facts->unknown, SQL_UNKNOWN_TOO_MANY);
+	CHECK(facts->effects & SQL_BIT(SQL_UNKNOWN));
+	CHECK(facts->effects & SQL_BIT(SQL_READ));
+	p = sql + snprintf(sql, 100, "SELECT c0");
+	for (unsigned i = 1; i < 500; i++)
+		p += snprintf(p, 100, ", c%u", i);
+	p += snprintf(p, 100, " FROM t0");
+	for (unsigned i = 1; i < 500; i++)
+		p += snprintf(p, 100, ", t%u", i);
+	start = clock_mono_ns();
+	CHECK_INT(analyze(sql)->unknown, SQL_UNKNOWN_TOO_MANY);
+	CHECK(clock_mono_ns() - start < 1000 * NS_PER_MS);
+	p = sql + snprintf(sql, 100, "SELECT c0");
+	for (unsigned i = 1; i < 600; i++)
+		p += snprintf(p, 100, ", c%u", i);
+	snprintf(p, 100, " FROM t");
+	CHECK_INT(analyze(sql)->unknown, SQL_UNKNOWN_TOO_MANY);
+	free(sql);
+}
+
+static const struct test_case cases[] = {
+	{ "exact_cache", test_exact_cache },
+	{ "shape_cache", test_shape_cache },
+	{ "literal_dependence", test_literal_dependence },
+	{ "always_literal_dependent", test_always_literal_dependent },
+	{ "escapes_are_not_cached_by_shape", test_escapes_are_not_cached_by_shape },
+	{ "string_modes_do_not_mix", test_string_modes_do_not_mix },
+	{ "cache_is_bounded", test_cache_is_bounded },
+	{ "offsets", test_offsets },
+	{ "union_of_statements", test_union_of_statements },
+	{ "fingerprint", test_fingerprint },
+	{ "unknown_facts", test_unknown_facts },
+	{ "names", test_names },
+	{ "bombs_are_refused_fast", test_bombs_are_refused_fast },
+	{ "deepest_allowed", test_deepest_allowed },
+	{ "too_many_names", test_too_many_names },
+};
+
+int main(int argc, char **argv)
+{
+	int failed;
+
+	fresh_engine(1024);
+	failed = engine ? test_main(cases, sizeof(cases) / sizeof(cases[0]), argc, argv) : 1;
+	sql_engine_free(engine);
+	return failed;
+}

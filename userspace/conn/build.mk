@@ -1,0 +1,1 @@
+LIB_SRC += userspace/conn/conn.c userspace/conn/message.c userspace/conn/reply.c userspace/conn/stmt.c

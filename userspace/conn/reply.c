@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Backend messages: what the client was told decides how its statements ended. Matched in order, as the protocol answers. */
+#include "conn/message.h"
+#include "conn/state.h"
+
+#include <string.h>
+
+/* The statement that the next completion or error belongs to: a simple query's, else the oldest Execute not done. */
+static struct stmt *reply_target(struct conn_state *cs)
+{
+	struct stmt *parsed = NULL;
+
+	for (unsigned i = 0; i < cs->top_cnt; i++) {
+		struct stmt *st = cs->tops[i];
+
+		if (st->state == STMT_RUNNING || st->state == STMT_GATED)
+			return st;
+		if (st->state == STMT_PARSED && !st->pub.sqlstate[0] && !parsed)
+			parsed = st;
+	}
+	return parsed;
+}
+
+static void reply_complete(struct conn_table *t, struct conn_session *s, uint64_t ts)
+{
+	struct conn_state *cs = s->state;
+	struct stmt *st = reply_target(cs);
+	bool rows_known;
+	uint64_t rows;
+	char tag[68];
+
+	if (!st || st->state == STMT_PARSED) {
+		t->counters.orphan_replies++;
+		return;
+	}
+	message_parse_complete(cs->reply_buf, cs->reply_len, tag, sizeof(tag), &rows, &rows_known);
+	stmt_add_part(st, tag, rows, rows_known);
+	st->pub.end_ns = ts;
+	if (st->pub.form != CONN_SIMPLE)
+		st->state = STMT_DONE;
+}
+
+static void reply_fail(struct stmt *st, const struct message_error *e, uint64_t ts)
+{
+	memcpy(st->pub.sqlstate, e->sqlstate, sizeof(st->pub.sqlstate));
+	memcpy(st->error, e->text, sizeof(st->error) < sizeof(e->text) ? sizeof(st->error) : sizeof(e->text));
+	st->error[sizeof(st->error) - 1] = '\0';
+	st->pub.end_ns = ts;
+	if (st->state != STMT_PARSED)
+		st->state = STMT_DONE;
+}
+
+static void reply_error(struct conn_table *t, struct conn_session *s, uint64_t ts)
+{
+	struct conn_state *cs = s->state;
+	struct stmt *st = reply_target(cs);
+	struct message_error e;
+
+	if (!message_parse_error(cs->reply_buf, cs->reply_len, &e)) {
+		t->counters.orphan_replies++;
+		return;
+	}
+	cs->cycle_failed = true;
+	if (!strcmp(e.severity, "FATAL") || !strcmp(e.severity, "PANIC")) {
+		cs->fatal = true;
+		memcpy(cs->fatal_text, e.text, sizeof(cs->fatal_text));
+		memcpy(cs->fatal_sqlstate, e.sqlstate, sizeof(cs->fatal_sqlstate));
+		if (!s->authenticated)
+			t->ops.session(t->ctx, s, CONN_AUTH_FAILED, e.text);
+	}
+	if (st)
+		reply_fail(st, &e, ts);
+}
+
+/* ParseComplete: the oldest text that was only parsed is no statement of its own. */
+static void reply_parsed(struct conn_table *t, struct conn_session *s)
+{
+	struct conn_state *cs = s->state;
+
+	for (unsigned i = 0; i < cs->top_cnt; i++) {
+		struct stmt *st = cs->tops[i];
+
+		if (st->state != STMT_PARSED || st->pub.sqlstate[0])
+			continue;
+		if (cs->text_target == st)
+			cs->text_target = NULL;
+		if (cs->current == st)
+			cs->current = NULL;
+		if (cs->held == st)
+			cs->held = NULL;
+		stmt_free(t, st);
+		memmove(&cs->tops[i], &cs->tops[i + 1], (cs->top_cnt - i - 1) * sizeof(*cs->tops));
+		cs->top_cnt--;
+		return;
+	}
+}
+
+static void reply_suspended(struct conn_state *cs)
+{
+	struct stmt *st = reply_target(cs);
+
+	if (st && st->state == STMT_RUNNING) {
+		st->state = STMT_SUSPENDED;
+		st->pub.rows += cs->reply.rows;
+		st->pub.missing |= 1U << CONN_MISSING_SUSPENDED;
+	}
+}
+
+static void reply_auth(struct conn_table *t, struct conn_session *s)
+{
+	const unsigned char *p = (const unsigned char *)s->state->reply_buf;
+
+	if (s->state->reply_len >= 4 && !(p[0] | p[1] | p[2] | p[3]) && !s->authenticated) {
+		s->authenticated = true;
+		t->ops.session(t->ctx, s, CONN_AUTH_OK, NULL);
+	}
+}
+
+static void reply_parameter(struct conn_session *s)
+{
+	const struct conn_state *cs = s->state;
+	char value[8];
+
+	message_parameter(cs->reply_buf, cs->reply_len, "application_name", s->application, sizeof(s->application));
+	if (message_parameter(cs->reply_buf, cs->reply_len, "standard_conforming_strings", value, sizeof(value)))
+		s->standard_strings = strcmp(value, "off") != 0;
+}
+
+static void reply_done(struct conn_table *t, struct conn_session *s, uint64_t ts)
+{
+	struct conn_state *cs = s->state;
+	struct stmt *st;
+
+	cs->reply_open = false;
+	switch (cs->reply.type) {
+	case 'C':
+		reply_complete(t, s, ts);
+		break;
+	case 'V':
+		st = reply_target(cs);
+		if (st && st->pub.form == CONN_FASTPATH) {
+			stmt_add_part(st, "FUNCTION CALL", 0, false);
+			st->pub.end_ns = ts;
+			st->state = STMT_DONE;
+		}
+		break;
+	case 'E':
+		reply_error(t, s, ts);
+		break;
+	case 'I':
+		st = reply_target(cs);
+		if (st && st->state == STMT_PARSED)
+			st->empty_query = true;
+		break;
+	case '1':
+		reply_parsed(t, s);
+		break;
+	case 's':
+		reply_suspended(cs);
+		break;
+	case 'R':
+		reply_auth(t, s);
+		break;
+	case 'S':
+		reply_parameter(s);
+		break;
+	case 'Z':
+		stmt_end_cycle(t, s, cs->reply_len ? cs->reply_buf[0] : 'I', ts);
+		break;
+	}
+}
+
+static bool reply_whole(const struct conn_state *cs)
+{
+	return cs->reply_len >= cs->reply.length || cs->reply_len >= sizeof(cs->reply_buf);
+}
+
+void reply_begin(struct conn_table *t, struct conn_session *s, const struct dbf_reply *r, const char *bytes, size_t len,
+		 uint64_t ts)
+{
+	struct conn_state *cs = s->state;
+
+	if (cs->reply_open)
+		reply_done(t, s, ts);
+	cs->reply = *r;
+	cs->reply_len = 0;
+	cs->reply_open = true;
+	reply_more(t, s, bytes, len, ts);
+}
+
+void reply_more(struct conn_table *t, struct conn_session *s, const char *bytes, size_t len, uint64_t ts)
+{
+	struct conn_state *cs = s->state;
+	size_t room = sizeof(cs->reply_buf) - cs->reply_len;
+
+	if (!cs->reply_open)
+		return;
+	if (len > room)
+		len = room;
+	memcpy(cs->reply_buf + cs->reply_len, bytes, len);
+	cs->reply_len += len;
+	if (reply_whole(cs))
+		reply_done(t, s, ts);
+}

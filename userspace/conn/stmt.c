@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The life of a statement: made from a text or an execution, joined by replies and verdicts, ended with the cycle.
+ * The outcome is decided here, from what was seen.
+ */
+#include "conn/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FREE_STMTS_MAX 256
+#define FREE_TEXT_MAX (16 * 1024)	/* larger text buffers are not kept */
+
+static uint64_t text_hash(const char *p, size_t len)
+{
+	uint64_t h = 1469598103934665603ULL;
+
+	for (size_t i = 0; i < len; i++)
+		h = (h ^ (unsigned char)p[i]) * 1099511628211ULL;
+	return h;
+}
+
+struct stmt *stmt_new(struct conn_table *t, struct conn_session *s, enum conn_form form, uint64_t ts)
+{
+	struct stmt *st = t->free_stmts;
+	char *buf = NULL;
+	size_t cap = 0;
+
+	if (st) {
+		t->free_stmts = st->next_free;
+		t->free_cnt--;
+		buf = st->buf;
+		cap = st->cap;
+	} else {
+		st = malloc(sizeof(*st));
+		if (!st)
+			return NULL;
+	}
+	*st = (struct stmt){ .buf = buf, .cap = cap };
+	st->pub.session = s;
+	st->pub.form = form;
+	st->pub.id = ++s->state->next_id;
+	st->pub.start_ns = ts;
+	st->pub.end_ns = ts;
+	st->pub.name = st->name;
+	st->pub.error = st->error;
+	st->pub.text = buf ? buf : "";
+	return st;
+}
+
+void stmt_free(struct conn_table *t, struct stmt *st)
+{
+	if (!st)
+		return;
+	for (unsigned i = 0; i < st->nested_cnt; i++)
+		stmt_free(t, st->nested[i]);
+	free(st->nested);
+	free(st->pub.parts);
+	if (t->free_cnt >= FREE_STMTS_MAX || st->cap > FREE_TEXT_MAX) {
+		free(st->buf);
+		free(st);
+		return;
+	}
+	st->next_free = t->free_stmts;
+	t->free_stmts = st;
+	t->free_cnt++;
+}
+
+void stmt_append_text(struct stmt *st, const char *bytes, size_t len)
+{
+	size_t have = st->pub.captured;
+
+	if (have + len > STATE_TEXT_MAX) {
+		st->pub.missing |= 1U << CONN_MISSING_TEXT_LIMIT;
+		return;
+	}
+	if (have + len + 1 > st->cap) {
+		size_t cap = have + len + 1 < 256 ? 256 : 2 * (have + len + 1);
+		char *buf = realloc(st->buf, cap);
+
+		if (!buf) {
+			st->pub.missing |= 1U << CONN_MISSING_TEXT_LIMIT;
+			return;
+		}
+		st->buf = buf;
+		st->cap = cap;
+	}
+	memcpy(st->buf + have, bytes, len);
+	st->buf[have + len] = '\0';
+	st->pub.text = st->buf;
+	st->pub.captured = have + len;
+	st->pub.length += len;
+}
+
+void stmt_set_text(struct stmt *st, const char *bytes, size_t len)
+{
+	st->pub.captured = 0;
+	st->pub.length = 0;
+	stmt_append_text(st, bytes, len);
+}
+
+static bool grow(void **array, unsigned *cap, unsigned cnt, size_t size, unsigned max)
+{
+	unsigned want = *cap ? 2 * *cap : 8;
+	void *p;
+
+	if (cnt < *cap)
+		return true;
+	if (cnt >= max)
+		return false;
+	p = realloc(*array, want * size);
+	if (!p)
+		return false;
+	*array = p;
+	*cap = want;
+	return true;
+}
+
+struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct stmt *st)
+{
+	struct conn_state *cs = s->state;
+
+	if (!st)
+		return NULL;
+	if (!grow((void **)&cs->tops, &cs->top_cap, cs->top_cnt, sizeof(*cs->tops), STATE_TOPS_MAX)) {
+		t->counters.nested_lost++;
+		stmt_free(t, st);
+		return NULL;
+	}
+	cs->tops[cs->top_cnt++] = st;
+	cs->text_target = st;
+	if (!cs->xact_open) {
+		cs->xact = (struct conn_xact){ .number = cs->xact.number + 1, .start_ns = st->pub.start_ns };
+		cs->xact_open = cs->xact_implicit = true;
+	}
+	st->pub.xact = cs->xact.number;
+	s->statements++;
+	return st;
+}
+
+struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id, struct stmt *st)
+{
+	struct conn_state *cs = s->state;
+	struct stmt *top = cs->current ? cs->current : cs->top_cnt ? cs->tops[cs->top_cnt - 1] : NULL;
+
+	if (!st)
+		return NULL;
+	st->pub.parent_id = parent_id ? parent_id : top ? top->pub.id : 0;
+	st->text_hash = text_hash(st->pub.text, st->pub.captured);
+	if (!top) {	/* runs outside of any statement we saw: a background worker, or after a loss */
+		st->pub.missing |= 1U << CONN_MISSING_START;
+		return stmt_add_top(t, s, st);
+	}
+	for (unsigned i = 0; i < top->nested_cnt; i++) {
+		struct stmt *old = top->nested[i];
+
+		if (old->text_hash != st->text_hash || old->pub.parent_id != st->pub.parent_id ||
+		    old->pub.captured != st->pub.captured || memcmp(old->pub.text, st->pub.text, st->pub.captured) ||
+		    (old->pub.has_verdict && old->pub.sqlstate[0]))
+			continue;
+		old->ptr = st->ptr;
+		stmt_free(t, st);
+		cs->text_target = NULL;
+		return old;
+	}
+	if (!grow((void **)&top->nested, &top->nested_cap, top->nested_cnt, sizeof(*top->nested), STATE_NESTED_MAX)) {
+		t->counters.nested_lost++;
+		top->pub.missing |= 1U << CONN_MISSING_NESTED;
+		stmt_free(t, st);
+		return NULL;
+	}
+	st->pub.xact = top->pub.xact;
+	top->nested[top->nested_cnt++] = st;
+	cs->text_target = st;
+	return st;
+}
+
+void stmt_ref(struct conn_session *s, uint32_t exec_id, struct stmt *st)
+{
+	struct conn_state *cs = s->state;
+
+	if (!cs->refs)
+		cs->refs = calloc(STATE_EXEC_IDS, sizeof(*cs->refs));
+	if (cs->refs)
+		cs->refs[exec_id % STATE_EXEC_IDS] = (struct exec_ref){ exec_id, st };
+}
+
+struct stmt *stmt_by_exec(struct conn_session *s, uint32_t exec_id)
+{
+	struct conn_state *cs = s->state;
+	const struct exec_ref *ref;
+
+	if (!exec_id)
+		return NULL;
+	for (unsigned i = cs->top_cnt; i-- > 0;)
+		if (cs->tops[i]->exec_id == exec_id)
+			return cs->tops[i];
+	ref = cs->refs ? &cs->refs[exec_id % STATE_EXEC_IDS] : NULL;
+	return ref && ref->exec_id == exec_id ? ref->stmt : NULL;
+}
+
+void stmt_add_part(struct stmt *st, const char *tag, uint64_t rows, bool rows_known)
+{
+	struct conn_part *part;
+
+	if (rows_known) {
+		st->pub.rows += rows;
+		st->pub.rows_known = true;
+	}
+	if (!grow((void **)&st->pub.parts, &st->parts_cap, st->pub.part_cnt, sizeof(*part), STATE_PARTS_MAX))
+		return;
+	part = &st->pub.parts[st->pub.part_cnt++];
+	*part = (struct conn_part){ .rows = rows, .rows_known = rows_known };
+	strncpy(part->tag, tag, sizeof(part->tag) - 1);
+}
+
+static bool rejected(const struct stmt *st)
+{
+	const struct conn_verdict *v = &st->pub.verdict;
+
+	return st->pub.has_verdict && v->signalled && (v->action == DBF_ACTION_DENY || v->action == DBF_ACTION_KILL);
+}
+
+/*
+ * What the reject did, when there was one and the statement ended in an error or with its session. The executor checks
+ * for interrupts before it touches a row, so a reject at its entry is still before the beginning.
+ */
+static enum conn_outcome outcome_rejected(const struct stmt *st, bool session_end)
+{
+	enum dbf_gate gate = st->pub.verdict.gate;
+	bool cancel = !strcmp(st->pub.sqlstate, "57014") || !strcmp(st->pub.sqlstate, "57P01") || session_end;
+
+	if (!cancel)
+		return CONN_FAILED;	/* it failed first, by itself */
+	if (!st->pub.began || gate == DBF_GATE_EXECUTOR)
+		return CONN_PREVENTED;
+	return CONN_CANCELLED;
+}
+
+static void decide(struct stmt *st, bool session_end)
+{
+	struct conn_stmt *p = &st->pub;
+	bool error = p->sqlstate[0] != '\0';
+
+	p->evidence |= (error ? 1U << CONN_SAW_ERROR : 0) | (p->part_cnt ? 1U << CONN_SAW_TAG : 0) |
+		       (session_end ? 1U << CONN_SAW_EXIT : 0) | (rejected(st) ? 1U << CONN_SAW_REJECT : 0) |
+		       (p->began ? 0 : 1U << CONN_SAW_NO_EXECUTION);
+	if (rejected(st) && (error || (session_end && st->state != STMT_DONE)))
+		p->outcome = outcome_rejected(st, session_end);
+	else if (error)
+		p->outcome = CONN_FAILED;
+	else if (st->state == STMT_DONE || st->state == STMT_SUSPENDED || st->empty_query)
+		p->outcome = CONN_EXECUTED;
+	else if (p->missing & 1U << CONN_MISSING_GAP)
+		p->outcome = CONN_UNKNOWN;
+	else if (session_end)
+		p->outcome = CONN_ABORTED;
+	else
+		p->outcome = CONN_UNKNOWN;
+}
+
+static void decide_nested(struct stmt *st, const struct stmt *top)
+{
+	struct conn_stmt *p = &st->pub;
+	bool error = p->sqlstate[0] != '\0';
+
+	p->evidence |= (error ? 1U << CONN_SAW_ERROR : 0) | (rejected(st) ? 1U << CONN_SAW_REJECT : 0) |
+		       (p->began ? 0 : 1U << CONN_SAW_NO_EXECUTION) | 1U << CONN_SAW_PARENT_END;
+	if (rejected(st) && (error || top->pub.sqlstate[0] || top->pub.outcome == CONN_ABORTED ||
+			     top->pub.outcome == CONN_PREVENTED || top->pub.outcome == CONN_CANCELLED)) {
+		if (!error)
+			memcpy(p->sqlstate, top->pub.sqlstate, sizeof(p->sqlstate));
+		p->outcome = outcome_rejected(st, top->pub.outcome == CONN_ABORTED);
+	} else if (error) {
+		p->outcome = CONN_FAILED;
+	} else if (!p->began) {
+		p->outcome = CONN_UNKNOWN;
+	} else if (top->pub.outcome == CONN_ABORTED) {
+		p->outcome = CONN_ABORTED;
+	} else {
+		p->outcome = CONN_EXECUTED;
+	}
+	p->executions = p->began && !p->executions ? 1 : p->executions;
+	p->missing |= top->pub.missing & 1U << CONN_MISSING_GAP;
+}
+
+static void hand_out(struct conn_table *t, struct stmt *st)
+{
+	t->counters.statements++;
+	t->ops.statement(t->ctx, &st->pub);
+	for (unsigned i = 0; i < st->nested_cnt; i++) {
+		struct stmt *n = st->nested[i];
+
+		/* A text that was only parsed inside is an attribute of its parent, unless it failed or was rejected. */
+		if (!n->pub.began && !n->pub.sqlstate[0] && !rejected(n))
+			continue;
+		decide_nested(n, st);
+		t->counters.nested++;
+		t->ops.statement(t->ctx, &n->pub);
+	}
+}
+
+/* Only parsed, and nothing happened to it: no record. A simple query that is empty is one. */
+static bool only_parsed(const struct stmt *st)
+{
+	return st->state == STMT_PARSED && !st->pub.sqlstate[0] && !st->pub.has_verdict && !st->empty_query &&
+	       !(st->pub.missing & 1U << CONN_MISSING_GAP);
+}
+
+static void xact_end(struct conn_table *t, struct conn_session *s, uint64_t ts, int state)
+{
+	struct conn_state *cs = s->state;
+
+	cs->xact.state = state;
+	cs->xact.end_ns = ts;
+	cs->xact.implicit = cs->xact_implicit;
+	t->ops.transaction(t->ctx, s, &cs->xact);
+	cs->xact_open = false;
+}
+
+/* The fate of the transaction that this cycle ended: the last transaction command's tag, else whether all went well. */
+static int xact_fate(const struct conn_state *cs, char status)
+{
+	for (unsigned i = cs->top_cnt; i-- > 0;) {
+		const struct conn_stmt *p = &cs->tops[i]->pub;
+
+		for (unsigned k = p->part_cnt; k-- > 0;) {
+			if (!strcmp(p->parts[k].tag, "COMMIT"))
+				return CONN_XACT_COMMITTED;
+			if (!strcmp(p->parts[k].tag, "ROLLBACK"))
+				return CONN_XACT_ROLLED_BACK;
+			if (!strcmp(p->parts[k].tag, "PREPARE TRANSACTION"))
+				return CONN_XACT_UNKNOWN;
+		}
+	}
+	if (cs->cycle_failed || !status)
+		return cs->xact_implicit && !status && !cs->cycle_failed ? CONN_XACT_UNKNOWN : CONN_XACT_ROLLED_BACK;
+	return CONN_XACT_COMMITTED;
+}
+
+void stmt_procedure_xact(struct conn_table *t, struct conn_session *s, bool commit, uint64_t ts)
+{
+	struct conn_state *cs = s->state;
+	uint64_t number = cs->xact.number;
+
+	if (!cs->xact_open)
+		return;
+	cs->xact.statements++;
+	xact_end(t, s, ts, commit ? CONN_XACT_COMMITTED : CONN_XACT_ROLLED_BACK);
+	cs->xact = (struct conn_xact){ .number = number + 1, .start_ns = ts };
+	cs->xact_open = true;
+}
+
+/* Suspended portals stay for the next cycle while their transaction lives. */
+static unsigned keep_suspended(struct conn_state *cs, char status)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < cs->top_cnt; i++)
+		if (cs->tops[i] && cs->tops[i]->state == STMT_SUSPENDED && status == 'T')
+			cs->tops[kept++] = cs->tops[i];
+	return kept;
+}
+
+void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, uint64_t ts)
+{
+	struct conn_state *cs = s->state;
+	unsigned records = 0;
+	struct stmt *last = NULL;
+	bool ends = cs->xact_open && status != 'T' && status != 'E';
+	bool alone;
+	int fate;
+
+	for (unsigned i = 0; i < cs->top_cnt; i++)
+		if (!only_parsed(cs->tops[i])) {
+			records++;
+			last = cs->tops[i];
+		}
+	cs->xact.statements += records;
+	fate = ends ? xact_fate(cs, status) : CONN_XACT_UNKNOWN;
+	alone = ends && cs->xact_implicit && cs->xact.statements == 1 && last;
+	for (unsigned i = 0; i < cs->top_cnt; i++) {
+		struct stmt *st = cs->tops[i];
+
+		if (st->state == STMT_SUSPENDED && status == 'T')
+			continue;
+		if (!only_parsed(st)) {
+			if (st->pub.form == CONN_SIMPLE && status && !st->pub.sqlstate[0] && st->pub.part_cnt)
+				st->state = STMT_DONE;
+			st->pub.end_ns = st->state == STMT_DONE && st->pub.form != CONN_SIMPLE ? st->pub.end_ns : ts;
+			st->pub.closes_xact = alone && st == last;
+			st->pub.xact_committed = fate == CONN_XACT_COMMITTED;
+			st->pub.xid = st->pub.xact == cs->xact.number ? cs->xact.xid : 0;
+			decide(st, !status);
+			hand_out(t, st);
+		}
+		stmt_free(t, st);
+		cs->tops[i] = NULL;
+	}
+	cs->top_cnt = keep_suspended(cs, status);
+	if (ends && (alone || !cs->xact.statements))
+		cs->xact_open = false;
+	else if (ends)
+		xact_end(t, s, ts, fate);
+	else if (cs->xact_open)
+		cs->xact_implicit = false;
+	if (!cs->top_cnt && cs->refs)
+		memset(cs->refs, 0, STATE_EXEC_IDS * sizeof(*cs->refs));
+	cs->current = cs->text_target = cs->held = NULL;
+	cs->cycle_failed = false;
+	cs->gap = false;
+	cs->last_status = status;
+}
+
+void stmt_mark_gap(struct conn_session *s)
+{
+	struct conn_state *cs = s->state;
+
+	cs->gap = true;
+	cs->reply_open = false;
+	cs->text_target = NULL;
+	for (unsigned i = 0; i < cs->top_cnt; i++)
+		cs->tops[i]->pub.missing |= 1U << CONN_MISSING_GAP;
+}

@@ -1,0 +1,1 @@
+LIB_SRC += userspace/core/buf.c userspace/core/err.c userspace/core/log.c

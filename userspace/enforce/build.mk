@@ -1,0 +1,1 @@
+LIB_SRC += userspace/enforce/deadman.c userspace/enforce/hold.c

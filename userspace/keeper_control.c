@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The control socket: one JSON line in, one JSON line out. Root may ask everything; members of group `dbfence` may look.
+ * A peer that is slow or talks nonsense costs at most CONTROL_MS.
+ */
+#include "keeper.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "audit/recorder.h"
+#include "core/clock.h"
+#include "core/log.h"
+
+#define CONTROL_MS 500
+#define REQUEST_MAX 4096
+#define GROUP_NAME "dbfence"
+#define STATS_MS 500
+
+int keeper_control_open(struct keeper *k, struct err *err)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct group *group = getgrnam(GROUP_NAME);
+	char dir[200], *slash;
+
+	if (strlen(k->opts.socket) >= sizeof(addr.sun_path))
+		return err_set(err, -ENAMETOOLONG, "the control socket's path is too long: %s", k->opts.socket);
+	snprintf(dir, sizeof(dir), "%s", k->opts.socket);
+	slash = strrchr(dir, '/');
+	if (slash && slash != dir) {
+		*slash = '\0';
+		if (mkdir(dir, 0755) && errno != EEXIST)
+			return err_set(err, -errno, "cannot create %s: %s", dir, strerror(errno));
+	}
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", k->opts.socket);
+	unlink(addr.sun_path);
+	k->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (k->listen_fd < 0 || bind(k->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) ||
+	    chmod(addr.sun_path, 0660) || (group && chown(addr.sun_path, 0, group->gr_gid)) || listen(k->listen_fd, 16))
+		return err_set(err, -errno, "cannot listen on %s: %s", k->opts.socket, strerror(errno));
+	return 0;
+}
+
+static bool in_group(uid_t uid, gid_t gid)
+{
+	struct group *group = getgrnam(GROUP_NAME);
+	struct passwd *pw = getpwuid(uid);
+
+	if (!group)
+		return false;
+	if (gid == group->gr_gid)
+		return true;
+	for (char **m = group->gr_mem; pw && *m; m++)
+		if (!strcmp(*m, pw->pw_name))
+			return true;
+	return false;
+}
+
+static json_t *processes_json(const struct keeper *k)
+{
+	const struct child *children[] = { &k->deadman, &k->worker, &k->recorder };
+	static const char *const roles[] = { "dead-man", "worker", "recorder" };
+	json_t *list = json_array();
+
+	json_array_append_new(list, json_pack("{s:s, s:i}", "role", "keeper", "pid", (int)getpid()));
+	for (int i = 0; i < 3; i++)
+		json_array_append_new(list, json_pack("{s:s, s:i, s:I}", "role", roles[i], "pid", (int)children[i]->pid, "starts",
+						      (json_int_t)children[i]->starts));
+	return list;
+}
+
+static json_t *hooks_json(const struct kernel_server *s)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < s->hook_cnt; i++)
+		json_array_append_new(list, json_pack("{s:s, s:b, s:b, s:b, s:s}", "symbol", s->hooks[i].symbol, "attached",
+						      s->hooks[i].attached, "slow", s->hooks[i].slow, "optional",
+						      s->hooks[i].optional, "why_not", s->hooks[i].why_not));
+	return list;
+}
+
+static json_t *servers_json(const struct keeper *k)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < DBF_SERVERS; i++) {
+		const struct keeper_server *s = &k->servers[i];
+
+		if (s->used)
+			json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:s, s:o}", "exe", s->exe, "version", s->version,
+							      "covered", s->k.covered, "problem",
+							      s->error[0] ? s->error : s->k.problem, "hooks", hooks_json(&s->k)));
+	}
+	return list;
+}
+
+static json_t *clusters_json(const struct keeper *k)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < KEEPER_CLUSTERS; i++) {
+		const struct keeper_cluster *c = &k->clusters[i];
+
+		if (c->pid)
+			json_array_append_new(list, json_pack("{s:i, s:s, s:i, s:s, s:b, s:b}", "postmaster", (int)c->pid,
+							      "data_dir", c->pm.data_dir, "port", c->pm.port, "socket_dir",
+							      c->pm.socket_dir, "may_enforce", c->flags & DBF_CLUSTER_ENFORCE ? 1 : 0,
+							      "standby", c->flags & DBF_CLUSTER_STANDBY ? 1 : 0));
+	}
+	return list;
+}
+
+static void add_count(json_t *o, const char *name, uint64_t value)
+{
+	json_object_set_new(o, name, json_integer((json_int_t)value));
+}
+
+static json_t *counters_json(struct keeper *k)
+{
+	static const char *const kernel_names[DBF_COUNT_MAX] = {
+		[DBF_COUNT_LOST_BATCHES] = "kernel_lost_batches",   [DBF_COUNT_LOST_EXECS] = "kernel_lost_executions",
+		[DBF_COUNT_TEXT_FAULTS] = "kernel_text_faults",	    [DBF_COUNT_NO_STORAGE] = "kernel_no_storage",
+		[DBF_COUNT_FRAME_LOST] = "kernel_framing_lost",	    [DBF_COUNT_NEST_LOST] = "kernel_nesting_lost",
+		[DBF_COUNT_SCREENED] = "kernel_screened",	    [DBF_COUNT_CANDIDATES] = "kernel_candidates",
+		[DBF_COUNT_CACHE_ALLOW] = "kernel_cache_allowed",   [DBF_COUNT_CACHE_DENY] = "kernel_cache_denied",
+		[DBF_COUNT_HOLDS] = "kernel_holds",		    [DBF_COUNT_FAIL_OPEN] = "kernel_fail_open",
+		[DBF_COUNT_FAIL_CLOSED] = "kernel_fail_closed",	    [DBF_COUNT_SIGNALS] = "kernel_signals",
+		[DBF_COUNT_SIGNAL_ERRORS] = "kernel_signal_errors",
+	};
+	const struct dbf_vitals *v = kernel_vitals(k->kernel);
+	const struct msg_stats *w = &k->stats;
+	struct recorder_stats r = {};
+	json_t *o = json_object();
+
+	for (int i = 0; i < DBF_COUNT_MAX; i++)
+		if (kernel_names[i])
+			add_count(o, kernel_names[i], __atomic_load_n(&v->counts[i], __ATOMIC_RELAXED));
+	add_count(o, "records", w->records);
+	add_count(o, "record_errors", w->record_errors);
+	add_count(o, "bad_kernel_records", w->bad_records);
+	add_count(o, "facts", w->facts);
+	add_count(o, "sessions", w->sessions);
+	add_count(o, "sessions_seen", w->sessions_seen);
+	add_count(o, "statements", w->statements);
+	add_count(o, "nested", w->nested);
+	add_count(o, "nested_lost", w->nested_lost);
+	add_count(o, "orphan_replies", w->orphan_replies);
+	add_count(o, "ring_backlog", w->ring_backlog);
+	add_count(o, "sql_calls", w->sql_calls);
+	add_count(o, "sql_exact_hits", w->sql_exact_hits);
+	add_count(o, "sql_shape_hits", w->sql_shape_hits);
+	add_count(o, "sql_parses", w->sql_parses);
+	add_count(o, "sql_refused", w->sql_refused);
+	add_count(o, "denied", w->denied);
+	add_count(o, "would_deny", w->would_deny);
+	add_count(o, "alerts", w->alerts);
+	add_count(o, "verdicts", k->counters.verdicts);
+	add_count(o, "verdicts_late", k->counters.verdicts_late);
+	add_count(o, "verdict_errors", k->counters.verdict_errors);
+	add_count(o, "clients_not_found", k->counters.who_missing);
+	add_count(o, "worker_requests_refused", chan_refused(&k->worker_table));
+	if (k->recorder_fd >= 0 && !recorder_get_stats(k->recorder_fd, STATS_MS, &r)) {
+		add_count(o, "journal_records", r.worker_records + r.keeper_records);
+		add_count(o, "journal_bad_records", r.bad_records + r.oversize_records + r.torn_records);
+		add_count(o, "tail_lost", r.subscriber_lost);
+	}
+	return o;
+}
+
+static json_t *policy_json(const struct keeper *k)
+{
+	return json_pack("{s:I, s:i, s:i, s:i, s:b, s:s, s:s}", "generation", (json_int_t)k->generation, "policies",
+			 (int)k->summary.policies, "rules", (int)k->summary.rules, "enforcing_rules",
+			 (int)k->summary.enforcing_rules, "fails_closed", k->summary.fails_closed, "directory",
+			 k->opts.policy_dir, "last_error", k->policy_error);
+}
+
+static void add_feature(void *ctx, const char *name, bool have, const char *cost)
+{
+	json_array_append_new(ctx, json_pack("{s:s, s:b, s:s}", "name", name, "have", have, "cost", cost));
+}
+
+static json_t *answer_status(struct keeper *k, bool features)
+{
+	json_t *o = json_pack("{s:b, s:b, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "ok", 1, "ready", k->ready, "uptime_s",
+			      (json_int_t)((clock_mono_ns() - k->started_ns) / NS_PER_SEC), "discovery",
+			      k->discover_slow ? "polling" : "exec records", "processes", processes_json(k), "servers",
+			      servers_json(k), "clusters", clusters_json(k), "policy", policy_json(k), "counters",
+			      counters_json(k));
+
+	if (features) {
+		json_t *list = json_array();
+
+		kernel_features(add_feature, list);
+		json_object_set_new(o, "features", list);
+	}
+	return o;
+}
+
+static json_t *failure(const char *sentence)
+{
+	return json_pack("{s:b, s:s}", "ok", 0, "error", sentence);
+}
+
+static json_t *answer_reload(struct keeper *k)
+{
+	struct err err = {};
+
+	k->counters.reloads++;
+	if (keeper_load_policy(k, &err)) {
+		k->counters.reload_errors++;
+		snprintf(k->policy_error, sizeof(k->policy_error), "%s", err.text);
+		return failure(err.text);
+	}
+	k->policy_error[0] = '\0';
+	return json_pack("{s:b, s:o}", "ok", 1, "policy", policy_json(k));
+}
+
+static bool send_json(int fd, json_t *answer)
+{
+	char *text = json_dumps(answer, JSON_COMPACT);
+	size_t len = text ? strlen(text) : 0, sent = 0;
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	if (text)
+		text[len++] = '\n';	/* in place of the terminator */
+	while (sent < len && poll(&p, 1, CONTROL_MS) > 0) {
+		ssize_t n = send(fd, text + sent, len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n <= 0)
+			break;
+		sent += (size_t)n;
+	}
+	free(text);
+	return len && sent == len;
+}
+
+static void answer_tail(struct keeper *k, int fd, json_t *request)
+{
+	const char *format = json_string_value(json_object_get(request, "format"));
+	enum recorder_format f = recorder_format_from_name(format ? format : "line");
+	json_t *ok = f == RECORDER_FORMAT_MAX ? failure("format is json or line") : json_pack("{s:b}", "ok", 1);
+
+	if (send_json(fd, ok) && f != RECORDER_FORMAT_MAX)
+		recorder_subscribe(k->recorder_fd, fd, f, json_is_true(json_object_get(request, "color")),
+				   (unsigned)json_integer_value(json_object_get(request, "width")));
+	json_decref(ok);
+}
+
+static void answer(struct keeper *k, int fd, const char *line, bool root)
+{
+	json_t *request = json_loads(line, 0, NULL), *reply = NULL;
+	const char *cmd = json_string_value(json_object_get(request, "cmd"));
+
+	if (!cmd)
+		reply = failure("the request is not understood");
+	else if (!strcmp(cmd, "tail"))
+		answer_tail(k, fd, request);
+	else if (!strcmp(cmd, "status"))
+		reply = answer_status(k, false);
+	else if (!strcmp(cmd, "doctor"))
+		reply = answer_status(k, true);
+	else if (!strcmp(cmd, "policy_show"))
+		reply = json_pack("{s:b, s:o}", "ok", 1, "policy", policy_json(k));
+	else if (!strcmp(cmd, "policy_reload"))
+		reply = root ? answer_reload(k) : failure("only root may reload policies");
+	else
+		reply = failure("unknown request");
+	if (reply)
+		send_json(fd, reply);
+	json_decref(reply);
+	json_decref(request);
+}
+
+static bool read_line(int fd, char *line, size_t cap)
+{
+	uint64_t until = clock_mono_ns() + CONTROL_MS * NS_PER_MS;
+	size_t len = 0;
+
+	while (len < cap - 1) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		uint64_t now = clock_mono_ns();
+		ssize_t n;
+
+		if (now >= until || poll(&p, 1, (int)((until - now) / NS_PER_MS) + 1) <= 0)
+			return false;
+		n = recv(fd, line + len, cap - 1 - len, MSG_DONTWAIT);
+		if (n <= 0)
+			return false;
+		len += (size_t)n;
+		line[len] = '\0';
+		if (line[len - 1] == '\n')
+			return true;
+	}
+	return false;
+}
+
+void keeper_control_accept(struct keeper *k)
+{
+	int fd = accept4(k->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	struct ucred peer = {};
+	socklen_t len = sizeof(peer);
+	char line[REQUEST_MAX];
+	json_t *no;
+
+	if (fd < 0)
+		return;
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && (!peer.uid || in_group(peer.uid, peer.gid))) {
+		if (read_line(fd, line, sizeof(line)))
+			answer(k, fd, line, !peer.uid);
+	} else {
+		no = failure("only root and members of group " GROUP_NAME " may ask");
+		send_json(fd, no);
+		json_decref(no);
+	}
+	close(fd);
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Server binaries and clusters: attached when they appear, told to the kernel, forgotten when they go. */
+#include "keeper.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "dbfence/audit.pb-c.h"
+
+static struct keeper_server *server_lookup(struct keeper *k, const struct pg_server *s)
+{
+	for (unsigned i = 0; i < DBF_SERVERS; i++)
+		if (k->servers[i].used && k->servers[i].k.dev == s->dev && k->servers[i].k.ino == s->ino)
+			return &k->servers[i];
+	return NULL;
+}
+
+static void record_coverage(struct keeper *k, const char *object, const char *state, const char *detail)
+{
+	Dbfence__Audit__V1__Record rec = DBFENCE__AUDIT__V1__RECORD__INIT;
+	Dbfence__Audit__V1__Coverage c = DBFENCE__AUDIT__V1__COVERAGE__INIT;
+
+	rec.vantage = (char *)(uintptr_t)"server";
+	c.object = (char *)(uintptr_t)object;
+	c.state = (char *)(uintptr_t)state;
+	c.detail = (char *)(uintptr_t)detail;
+	rec.coverage = &c;
+	keeper_record(k, "coverage", &rec);
+}
+
+static void server_new(struct keeper *k, const struct pg_server *s)
+{
+	struct keeper_server *to = server_lookup(k, s);
+	struct err err = {};
+
+	for (unsigned i = 0; !to && i < DBF_SERVERS; i++)
+		if (!k->servers[i].used)
+			to = &k->servers[i];
+	if (!to) {
+		log_warn("more than %d server binaries: %s is not observed", DBF_SERVERS, s->exe);
+		return;
+	}
+	*to = (struct keeper_server){ .used = true };
+	snprintf(to->exe, sizeof(to->exe), "%.500s", s->exe);
+	snprintf(to->version, sizeof(to->version), "%.60s", s->version);
+	if (kernel_attach_server(k->kernel, s, &to->k, &err)) {
+		to->k.dev = s->dev;
+		to->k.ino = s->ino;
+		snprintf(to->error, sizeof(to->error), "%.500s", err.text);
+		log_warn("%s (PostgreSQL %s) is not observed: %s", s->exe, s->version, err.text);
+		record_coverage(k, s->exe, "not_covered", err.text);
+		return;
+	}
+	if (!to->k.covered)
+		log_warn("%s (PostgreSQL %s) is observed in part: %s", s->exe, s->version, to->k.problem);
+	else
+		log_info("observing PostgreSQL %s, %s", s->version, s->exe);
+	record_coverage(k, s->exe, to->k.covered ? "covered" : "partial", to->k.problem);
+}
+
+static void server_gone(struct keeper *k, const struct pg_server *s)
+{
+	struct keeper_server *to = server_lookup(k, s);
+
+	if (!to)
+		return;
+	kernel_detach_server(k->kernel, to->k.index);
+	log_info("no longer observing %s: no process runs it", to->exe);
+	to->used = false;
+}
+
+static struct keeper_cluster *cluster_lookup(struct keeper *k, uint32_t pid)
+{
+	for (unsigned i = 0; i < KEEPER_CLUSTERS; i++)
+		if (k->clusters[i].pid == pid)
+			return &k->clusters[i];
+	return NULL;
+}
+
+static bool may_signal(const struct keeper *k, const struct pg_postmaster *pm)
+{
+	for (unsigned i = 0; i < k->opts.only_port_cnt; i++)
+		if (k->opts.only_ports[i] == pm->port)
+			return true;
+	return !k->opts.only_port_cnt;
+}
+
+/* A standby's backends replay WAL around them: holding one stops the replay. */
+static bool is_standby(const struct pg_postmaster *pm)
+{
+	char path[PATH_MAX + 64];
+
+	snprintf(path, sizeof(path), "/proc/%d/cwd/standby.signal", pm->pid);
+	return !access(path, F_OK);
+}
+
+static void cluster_set(struct keeper *k, const struct pg_server *s, const struct pg_postmaster *pm)
+{
+	struct keeper_cluster *c = cluster_lookup(k, (uint32_t)pm->pid);
+	struct dbf_cluster entry = {};
+	struct keeper_server *server = server_lookup(k, s);
+	bool fresh = !c;
+
+	if (!c)
+		c = cluster_lookup(k, 0);
+	if (!c) {
+		log_warn("more than %d clusters: nothing is enforced on postmaster %d", KEEPER_CLUSTERS, pm->pid);
+		return;
+	}
+	c->pid = (uint32_t)pm->pid;
+	c->server = server ? (int)(server - k->servers) : -1;
+	c->pm = *pm;
+	entry.flags = (may_signal(k, pm) ? DBF_CLUSTER_ENFORCE : 0) | (is_standby(pm) ? DBF_CLUSTER_STANDBY : 0);
+	c->flags = entry.flags;
+	if (kernel_set_cluster(k->kernel, c->pid, &entry))
+		log_warn("cannot tell the kernel about postmaster %u: %s", c->pid, strerror(errno));
+	if (fresh)
+		log_info("cluster %s, port %d, postmaster %u", pm->data_dir, pm->port, c->pid);
+}
+
+void keeper_on_discovery(void *arg, enum discover_event event, const struct pg_server *server,
+			 const struct pg_postmaster *pm)
+{
+	struct keeper *k = arg;
+	struct keeper_cluster *c;
+
+	switch (event) {
+	case DISCOVER_SERVER_NEW:
+		server_new(k, server);
+		break;
+	case DISCOVER_SERVER_GONE:
+		server_gone(k, server);
+		break;
+	case DISCOVER_POSTMASTER_NEW:
+	case DISCOVER_POSTMASTER_CHANGED:
+		cluster_set(k, server, pm);
+		break;
+	case DISCOVER_POSTMASTER_GONE:
+		c = cluster_lookup(k, (uint32_t)pm->pid);
+		if (c) {
+			kernel_drop_cluster(k->kernel, c->pid);
+			*c = (struct keeper_cluster){};
+		}
+		break;
+	case DISCOVER_EVENT_MAX:
+		break;
+	}
+}

@@ -1,0 +1,783 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "loader/kernel.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "core/log.h"
+#include "dbfence.skel.h"
+#include "enforce/hold.h"
+#include "loader/pg_layout.h"
+#include "loader/probe.h"
+
+#define BPFFS_MAGIC 0xcafe4a11
+#define LINKS_MAX (DBF_SERVERS * KERNEL_HOOKS_MAX)
+
+struct server_links {
+	bool used;
+	dev_t dev;
+	ino_t ino;
+	struct bpf_link *links[KERNEL_HOOKS_MAX];	/* owned */
+	struct probe_site gate;		/* where the Execute gate goes */
+	int fd;				/* owned: the binary */
+	bool has_gate;
+};
+
+struct kernel {
+	struct dbfence_bpf *skel;
+	char pin_dir[256];
+	char link_dir[300];
+	uint32_t instance;
+	bool took_over;
+	size_t ring_bytes;
+	struct dbf_vitals *vitals;
+	struct dbf_hold_slot *holds;
+	struct dbf_doorbell *doorbell;
+	struct bpf_link *tracepoints[2];
+	struct server_links servers[DBF_SERVERS];
+	bool gate_on;
+};
+
+enum hook_id {
+	HOOK_RAW_PARSER, HOOK_EXECUTOR_RUN, HOOK_EXECUTOR_END, HOOK_PROCESS_UTILITY, HOOK_SECURE_WRITE, HOOK_ERRCODE,
+	HOOK_XID, HOOK_SPI_COMMIT, HOOK_SPI_COMMIT_CHAIN, HOOK_SPI_ROLLBACK, HOOK_SPI_ROLLBACK_CHAIN, HOOK_FUNCTION,
+	HOOK_REPLICATION, HOOK_EXECUTE_GATE, HOOK_MAX
+};
+
+static const struct {
+	const char *symbol;
+	unsigned args;
+	bool optional;
+} hooks[HOOK_MAX] = {
+	[HOOK_RAW_PARSER] = { "raw_parser", 2, false },
+	[HOOK_EXECUTOR_RUN] = { "ExecutorRun", 1, false },
+	[HOOK_EXECUTOR_END] = { "ExecutorEnd", 1, false },
+	[HOOK_PROCESS_UTILITY] = { "ProcessUtility", 2, false },
+	[HOOK_SECURE_WRITE] = { "secure_write", 3, false },
+	[HOOK_ERRCODE] = { "errcode", 1, true },
+	[HOOK_XID] = { "XactLockTableInsert", 1, true },
+	[HOOK_SPI_COMMIT] = { "SPI_commit", 0, true },
+	[HOOK_SPI_COMMIT_CHAIN] = { "SPI_commit_and_chain", 0, true },
+	[HOOK_SPI_ROLLBACK] = { "SPI_rollback", 0, true },
+	[HOOK_SPI_ROLLBACK_CHAIN] = { "SPI_rollback_and_chain", 0, true },
+	[HOOK_FUNCTION] = { "HandleFunctionRequest", 1, true },
+	[HOOK_REPLICATION] = { "exec_replication_command", 1, true },
+	[HOOK_EXECUTE_GATE] = { "CreateDestReceiver", 1, true },
+};
+
+static struct bpf_program *hook_program(const struct kernel *k, enum hook_id id)
+{
+	switch (id) {
+	case HOOK_RAW_PARSER: return k->skel->progs.raw_parser;
+	case HOOK_EXECUTOR_RUN: return k->skel->progs.executor_run;
+	case HOOK_EXECUTOR_END: return k->skel->progs.executor_end;
+	case HOOK_PROCESS_UTILITY: return k->skel->progs.process_utility;
+	case HOOK_SECURE_WRITE: return k->skel->progs.secure_write;
+	case HOOK_ERRCODE: return k->skel->progs.errcode_entry;
+	case HOOK_XID: return k->skel->progs.xact_lock_table_insert;
+	case HOOK_SPI_COMMIT:
+	case HOOK_SPI_COMMIT_CHAIN: return k->skel->progs.spi_commit;
+	case HOOK_SPI_ROLLBACK:
+	case HOOK_SPI_ROLLBACK_CHAIN: return k->skel->progs.spi_rollback;
+	case HOOK_FUNCTION: return k->skel->progs.handle_function_request;
+	case HOOK_REPLICATION: return k->skel->progs.exec_replication_command;
+	case HOOK_EXECUTE_GATE: return k->skel->progs.create_dest_receiver;
+	case HOOK_MAX: break;
+	}
+	return NULL;
+}
+
+static int libbpf_print(enum libbpf_print_level level, const char *fmt, va_list ap)
+{
+	char line[1024];
+
+	if (level == LIBBPF_DEBUG)
+		return 0;
+	vsnprintf(line, sizeof(line), fmt, ap);
+	line[strcspn(line, "\n")] = '\0';
+	log_debug("libbpf: %s", line);
+	return 0;
+}
+
+static int make_pin_dir(const char *dir, struct err *err)
+{
+	char parent[256];
+	struct statfs fs;
+	char *slash;
+
+	snprintf(parent, sizeof(parent), "%s", dir);
+	slash = strrchr(parent, '/');
+	if (!slash || slash == parent)
+		return err_set(err, -EINVAL, "'%s' is no place to pin programs: use a directory on bpffs, such as %s", dir,
+			       KERNEL_PIN_DIR);
+	*slash = '\0';
+	if (statfs(parent, &fs) || fs.f_type != BPFFS_MAGIC) {
+		if (mount("bpf", parent, "bpf", 0, NULL))
+			return err_set(err, -errno, "%s is no bpffs and mounting one failed (%s): mount -t bpf bpf %s", parent,
+				       strerror(errno), parent);
+	}
+	if (mkdir(dir, 0700) && errno != EEXIST)
+		return err_set(err, -errno, "cannot create %s: %s", dir, strerror(errno));
+	return 0;
+}
+
+int kernel_check(struct err *err)
+{
+	if (geteuid() != 0)
+		return err_set(err, -EPERM, "dbfenced must be started as root: it loads programs into the kernel");
+	if (access("/sys/kernel/btf/vmlinux", R_OK))
+		return err_set(err, -ENOTSUP, "this kernel has no BTF (/sys/kernel/btf/vmlinux): use one built with "
+			       "CONFIG_DEBUG_INFO_BTF=y, 6.1 or later");
+	return 0;
+}
+
+/* Every map is pinned by its name; what is pinned already is used again. */
+static int pin_maps(struct kernel *k, bool *reused)
+{
+	struct bpf_map *map;
+	char path[400];
+
+	*reused = false;
+	bpf_object__for_each_map(map, k->skel->obj) {
+		if (bpf_map__is_internal(map))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", k->pin_dir, bpf_map__name(map));
+		if (!access(path, F_OK))
+			*reused = true;
+		if (bpf_map__set_pin_path(map, path))
+			return -errno;
+	}
+	return 0;
+}
+
+static uint32_t pinned_instance(const char *pin_dir)
+{
+	struct dbf_vitals v = {};
+	uint32_t zero = 0;
+	char path[400];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/vitals", pin_dir);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return 0;
+	bpf_map_lookup_elem(fd, &zero, &v);
+	close(fd);
+	return v.active_instance;
+}
+
+static size_t pinned_ring_bytes(const char *pin_dir)
+{
+	struct bpf_map_info info = {};
+	uint32_t len = sizeof(info);
+	char path[400];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/ring", pin_dir);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return 0;
+	if (bpf_obj_get_info_by_fd(fd, &info, &len))
+		info.max_entries = 0;
+	close(fd);
+	return info.max_entries;
+}
+
+static size_t ring_size(size_t want)
+{
+	size_t size = 4096;
+
+	while (size < want && size < (1UL << 30))
+		size *= 2;
+	return size;
+}
+
+static int load_once(struct kernel *k, struct err *err)
+{
+	int rc;
+
+	k->skel = dbfence_bpf__open();
+	if (!k->skel)
+		return err_set(err, -errno, "cannot open the BPF object: %s", strerror(errno));
+	k->instance = pinned_instance(k->pin_dir) + 1;
+	k->skel->rodata->cfg_instance = k->instance;
+	bpf_map__set_max_entries(k->skel->maps.ring, (uint32_t)k->ring_bytes);
+	rc = pin_maps(k, &k->took_over);
+	if (!rc)
+		rc = dbfence_bpf__load(k->skel);
+	if (rc) {
+		dbfence_bpf__destroy(k->skel);
+		k->skel = NULL;
+		return err_set(err, rc, "the kernel refused the programs (%s); 'dbfence doctor' says what it lacks", strerror(-rc));
+	}
+	return 0;
+}
+
+static void *map_page(int fd, size_t len);
+
+void kernel_recover(const char *pin_dir, unsigned *released, uint64_t *generation)
+{
+	struct dbf_config config = {};
+	struct dbf_hold_slot *slots;
+	uint32_t zero = 0;
+	char path[400];
+	int fd;
+
+	*released = 0;
+	*generation = 0;
+	if (!pin_dir)
+		pin_dir = KERNEL_PIN_DIR;
+	snprintf(path, sizeof(path), "%s/holds", pin_dir);
+	fd = bpf_obj_get(path);
+	slots = fd < 0 ? NULL : map_page(fd, DBF_HOLD_SLOTS * sizeof(*slots));
+	if (slots) {
+		*released = hold_release_all(slots, DBF_BY_START);
+		munmap(slots, (size_t)sysconf(_SC_PAGESIZE));
+	}
+	if (fd >= 0)
+		close(fd);
+	snprintf(path, sizeof(path), "%s/configs", pin_dir);
+	fd = bpf_obj_get(path);
+	if (fd >= 0 && !bpf_map_lookup_elem(fd, &zero, &config))
+		*generation = config.policy_gen;
+	if (fd >= 0)
+		close(fd);
+}
+
+static void *map_page(int fd, size_t len)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *p = mmap(NULL, (len + page - 1) & ~(page - 1), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static int attach_tracepoints(struct kernel *k, struct err *err)
+{
+	struct bpf_program *progs[2] = { k->skel->progs.process_exit, k->skel->progs.tcp_state };
+	char path[400];
+
+	for (int i = 0; i < 2; i++) {
+		k->tracepoints[i] = bpf_program__attach(progs[i]);
+		if (!k->tracepoints[i])
+			return err_set(err, -errno, "cannot attach %s: %s", bpf_program__name(progs[i]), strerror(errno));
+		snprintf(path, sizeof(path), "%s/%s", k->link_dir, bpf_program__name(progs[i]));
+		if (bpf_link__pin(k->tracepoints[i], path))
+			return err_set(err, -errno, "cannot pin %s: %s", path, strerror(errno));
+	}
+	return 0;
+}
+
+struct kernel *kernel_open(const struct kernel_opts *opts, struct err *err)
+{
+	struct kernel *k = NULL;
+	size_t pinned;
+	int rc;
+
+	libbpf_set_print(libbpf_print);
+	k = calloc(1, sizeof(*k));
+	if (!k) {
+		rc = err_set(err, -ENOMEM, "out of memory");
+		goto fail;
+	}
+	snprintf(k->pin_dir, sizeof(k->pin_dir), "%s", opts->pin_dir ? opts->pin_dir : KERNEL_PIN_DIR);
+	rc = make_pin_dir(k->pin_dir, err);
+	if (rc)
+		goto fail;
+	pinned = pinned_ring_bytes(k->pin_dir);
+	k->ring_bytes = pinned ? pinned : ring_size(opts->ring_bytes ? opts->ring_bytes : KERNEL_RING_BYTES);
+	rc = load_once(k, err);
+	if (rc && k->took_over) {
+		unsigned released, removed;
+
+		log_warn("what is pinned under %s is of another version and cannot be taken over: it is released", k->pin_dir);
+		kernel_disarm(k->pin_dir, &released, &removed, NULL);
+		rc = make_pin_dir(k->pin_dir, err);
+		if (!rc)
+			rc = load_once(k, err);
+	}
+	if (rc)
+		goto fail;
+	snprintf(k->link_dir, sizeof(k->link_dir), "%s/links-%u", k->pin_dir, k->instance);
+	if (mkdir(k->link_dir, 0700) && errno != EEXIST) {
+		rc = err_set(err, -errno, "cannot create %s: %s", k->link_dir, strerror(errno));
+		goto fail;
+	}
+	k->vitals = map_page(bpf_map__fd(k->skel->maps.vitals), sizeof(*k->vitals));
+	k->holds = map_page(bpf_map__fd(k->skel->maps.holds), DBF_HOLD_SLOTS * sizeof(*k->holds));
+	k->doorbell = map_page(bpf_map__fd(k->skel->maps.doorbells), sizeof(*k->doorbell));
+	if (!k->vitals || !k->holds || !k->doorbell) {
+		rc = err_set(err, -errno, "cannot map the shared pages: %s", strerror(errno));
+		goto fail;
+	}
+	rc = attach_tracepoints(k, err);
+	if (rc)
+		goto fail;
+	return k;
+fail:
+	kernel_close(k, KERNEL_UNDO);
+	errno = -rc;
+	return NULL;
+}
+
+static void remove_dir(const char *dir, unsigned *removed)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+
+	if (!d)
+		return;
+	while ((e = readdir(d)))
+		if (e->d_name[0] != '.' && !unlinkat(dirfd(d), e->d_name, 0))
+			(*removed)++;
+	closedir(d);
+	rmdir(dir);
+}
+
+/* Everything under the pin directory but @spare. */
+static void remove_link_dirs(const char *pin_dir, const char *spare, unsigned *removed)
+{
+	DIR *d = opendir(pin_dir);
+	char path[600];
+	struct dirent *e;
+
+	if (!d)
+		return;
+	while ((e = readdir(d))) {
+		if (strncmp(e->d_name, "links-", 6))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", pin_dir, e->d_name);
+		if (!spare || strcmp(path, spare))
+			remove_dir(path, removed);
+	}
+	closedir(d);
+}
+
+static void free_server(struct server_links *s)
+{
+	if (!s->used)
+		return;
+	for (unsigned i = 0; i < KERNEL_HOOKS_MAX; i++)
+		bpf_link__destroy(s->links[i]);
+	close(s->fd);
+	*s = (struct server_links){ .fd = -1 };
+}
+
+void kernel_close(struct kernel *k, enum kernel_end end)
+{
+	unsigned removed = 0;
+
+	if (!k)
+		return;
+	if (end == KERNEL_REMOVE)
+		remove_link_dirs(k->pin_dir, NULL, &removed);
+	else if (end == KERNEL_UNDO && k->link_dir[0])
+		remove_dir(k->link_dir, &removed);
+	if (end == KERNEL_REMOVE || (end == KERNEL_UNDO && !k->took_over))
+		remove_dir(k->pin_dir, &removed);
+	for (unsigned i = 0; i < DBF_SERVERS; i++)
+		free_server(&k->servers[i]);
+	for (int i = 0; i < 2; i++)
+		bpf_link__destroy(k->tracepoints[i]);
+	if (k->vitals)
+		munmap(k->vitals, (size_t)sysconf(_SC_PAGESIZE));
+	if (k->holds)
+		munmap(k->holds, (size_t)sysconf(_SC_PAGESIZE));
+	if (k->doorbell)
+		munmap(k->doorbell, (size_t)sysconf(_SC_PAGESIZE));
+	dbfence_bpf__destroy(k->skel);
+	free(k);
+}
+
+bool kernel_took_over(const struct kernel *k)
+{
+	return k->took_over;
+}
+
+static int need_symbol(const struct elf_file *elf, const char *name, uint64_t *vaddr, struct err *err)
+{
+	struct elf_symbol sym;
+
+	if (elf_lookup_symbol(elf, name, &sym))
+		return err_set(err, -ENOENT, "it does not export %s", name);
+	*vaddr = sym.vaddr;
+	return 0;
+}
+
+/*
+ * NodeTag of CreateFunctionStmt: texts inside are only checked. Known where the server's own headers were at hand; elsewhere
+ * they are judged as if they ran.
+ */
+static uint16_t create_function_tag(int major)
+{
+	return major == 15 ? 262 : 0;
+}
+
+static int fill_server(const struct elf_file *elf, const struct pg_layout *l, struct dbf_server *s, struct err *err)
+{
+	struct { const char *name; uint64_t vaddr; } v[] = {
+		{ "debug_query_string", 0 }, { "MyProcPort", 0 }, { "ActivePortal", 0 }, { "InterruptHoldoffCount", 0 },
+		{ "QueryCancelHoldoffCount", 0 }, { "CritSectionCount", 0 }, { "am_walsender", 0 },
+		{ "ParallelWorkerNumber", 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++) {
+		int rc = need_symbol(elf, v[i].name, &v[i].vaddr, err);
+
+		if (rc)
+			return rc;
+	}
+	*s = (struct dbf_server){
+		.valid = 1,
+		.major = (uint32_t)l->major,
+		.debug_query_string = v[0].vaddr,
+		.my_proc_port = v[1].vaddr,
+		.active_portal = v[2].vaddr,
+		.interrupt_holdoff = v[3].vaddr,
+		.cancel_holdoff = v[4].vaddr,
+		.crit_section = v[5].vaddr,
+		.am_walsender = v[6].vaddr,
+		.parallel_worker = v[7].vaddr,
+		.qd_operation = (uint16_t)l->query_desc.operation,
+		.qd_plannedstmt = (uint16_t)l->query_desc.plannedstmt,
+		.qd_source = (uint16_t)l->query_desc.source_text,
+		.qd_dest = (uint16_t)l->query_desc.dest,
+		.qd_estate = (uint16_t)l->query_desc.estate,
+		.qd_again = (uint16_t)l->query_desc.already_executed,
+		.es_processed = (uint16_t)l->estate.processed,
+		.dest_kind = (uint16_t)l->dest_receiver_mydest,
+		.portal_prep_name = (uint16_t)l->portal.prep_stmt_name,
+		.portal_source = (uint16_t)l->portal.source_text,
+		.ps_command = (uint16_t)l->planned_stmt.command_type,
+		.ps_modifying_cte = (uint16_t)l->planned_stmt.has_modifying_cte,
+		.ps_utility = (uint16_t)l->planned_stmt.utility_stmt,
+		.port_laddr = (uint16_t)l->port.laddr,
+		.port_raddr = (uint16_t)l->port.raddr,
+		.port_database = (uint16_t)l->port.database_name,
+		.port_user = (uint16_t)l->port.user_name,
+		.port_application = (uint16_t)l->port.application_name,
+		.port_ssl = (uint16_t)l->port.ssl_in_use,
+		.port_sock = (uint16_t)l->port.sock,
+		.dest_remote_execute = (uint16_t)l->command_dest.remote_execute,
+		.dest_spi = (uint16_t)l->command_dest.spi,
+		.utility_context_arg = (uint16_t)(l->args.utility_context + 1),
+		.create_function_tag = create_function_tag(l->major),
+	};
+	return 0;
+}
+
+/* The entry of an equal server (a takeover), or a free one. -ENOSPC when there is none. */
+static int server_index(struct kernel *k, const struct dbf_server *s)
+{
+	int fd = bpf_map__fd(k->skel->maps.servers), spare = -ENOSPC;
+	struct dbf_server old;
+
+	for (uint32_t i = 0; i < DBF_SERVERS; i++) {
+		if (k->servers[i].used || bpf_map_lookup_elem(fd, &i, &old))
+			continue;
+		if (!memcmp(&old, s, sizeof(old)))
+			return (int)i;
+		if (!old.valid && spare < 0)
+			spare = (int)i;
+	}
+	return spare;
+}
+
+static struct bpf_link *attach_hook(struct kernel *k, enum hook_id id, int index, int fd, const struct probe_site *site)
+{
+	struct bpf_link *link;
+	char path[64], pin[400];
+	LIBBPF_OPTS(bpf_uprobe_opts, opts, .bpf_cookie = (uint64_t)index << 56 | site->vaddr);
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	link = bpf_program__attach_uprobe_opts(hook_program(k, id), -1, path, site->offset, &opts);
+	if (!link)
+		return NULL;
+	snprintf(pin, sizeof(pin), "%s/%d-%s", k->link_dir, index, hooks[id].symbol);
+	if (bpf_link__pin(link, pin)) {
+		bpf_link__destroy(link);
+		return NULL;
+	}
+	return link;
+}
+
+static int place_hook(const struct elf_file *elf, enum hook_id id, const struct pg_layout *l, struct probe_site *site)
+{
+	struct probe_target target = { .arg_regs = probe_arg_regs(hooks[id].args) };
+	struct elf_symbol sym;
+
+	if (elf_lookup_symbol(elf, hooks[id].symbol, &sym))
+		return -ENOENT;
+	target.vaddr = sym.vaddr;
+	target.size = sym.size;
+	if (id == HOOK_PROCESS_UTILITY)
+		target.arg_regs |= probe_arg_reg((unsigned)l->args.utility_context);
+	return probe_place(elf, &target, PROBE_INSNS_MAX, site);
+}
+
+static void attach_hooks(struct kernel *k, const struct elf_file *elf, const struct pg_layout *l, int index,
+			 struct kernel_server *out)
+{
+	struct server_links *s = &k->servers[index];
+
+	out->covered = true;
+	for (enum hook_id id = 0; id < HOOK_MAX; id++) {
+		struct kernel_hook *h = &out->hooks[out->hook_cnt++];
+		struct probe_site site = {};
+
+		*h = (struct kernel_hook){ .symbol = hooks[id].symbol, .optional = hooks[id].optional, .why_not = "" };
+		if (place_hook(elf, id, l, &site)) {
+			h->why_not = "not exported by this binary";
+		} else if (id == HOOK_EXECUTE_GATE) {
+			s->gate = site;
+			s->has_gate = true;
+			h->slow = site.slow;
+			h->why_not = "attached while it is needed";
+			if (k->gate_on)
+				s->links[id] = attach_hook(k, id, index, s->fd, &site);
+			h->attached = s->links[id] != NULL;
+		} else {
+			s->links[id] = attach_hook(k, id, index, s->fd, &site);
+			h->attached = s->links[id] != NULL;
+			h->slow = site.slow;
+			if (!h->attached)
+				h->why_not = "the kernel refused the probe";
+		}
+		if (!h->attached && !h->optional && out->covered) {
+			out->covered = false;
+			snprintf(out->problem, sizeof(out->problem), "%s: %s", h->symbol, h->why_not);
+		}
+	}
+}
+
+int kernel_attach_server(struct kernel *k, const struct pg_server *server, struct kernel_server *out, struct err *err)
+{
+	const struct pg_layout *l = pg_layout_lookup(server->major);
+	struct elf_file *elf = NULL;
+	struct dbf_server entry;
+	uint32_t key;
+	int rc, index;
+
+	*out = (struct kernel_server){ .index = -1, .dev = server->dev, .ino = server->ino, .major = server->major };
+	if (!l)
+		return err_set(err, -ENOTSUP, "PostgreSQL %s is not supported: majors 13 to 18 are",
+			       server->version[0] ? server->version : "of unknown version");
+	rc = elf_open_fd(server->fd, &elf, err);
+	if (!rc)
+		rc = fill_server(elf, l, &entry, err);
+	if (rc)
+		goto out;
+	index = server_index(k, &entry);
+	if (index < 0) {
+		rc = err_set(err, -ENOSPC, "more than %d different server binaries run here", DBF_SERVERS);
+		goto out;
+	}
+	key = (uint32_t)index;
+	if (bpf_map_update_elem(bpf_map__fd(k->skel->maps.servers), &key, &entry, BPF_ANY)) {
+		rc = err_set(err, -errno, "cannot write the servers map: %s", strerror(errno));
+		goto out;
+	}
+	k->servers[index] = (struct server_links){ .used = true, .dev = server->dev, .ino = server->ino };
+	k->servers[index].fd = fcntl(server->fd, F_DUPFD_CLOEXEC, 3);
+	out->index = index;
+	attach_hooks(k, elf, l, index, out);
+out:
+	elf_close(elf);
+	return rc;
+}
+
+void kernel_detach_server(struct kernel *k, int index)
+{
+	struct dbf_server none = {};
+	uint32_t key = (uint32_t)index;
+	char pin[400];
+
+	if (index < 0 || index >= DBF_SERVERS)
+		return;
+	for (enum hook_id id = 0; id < HOOK_MAX; id++) {
+		snprintf(pin, sizeof(pin), "%s/%d-%s", k->link_dir, index, hooks[id].symbol);
+		unlink(pin);
+	}
+	free_server(&k->servers[index]);
+	bpf_map_update_elem(bpf_map__fd(k->skel->maps.servers), &key, &none, BPF_ANY);
+}
+
+int kernel_set_execute_gate(struct kernel *k, bool on)
+{
+	char pin[400];
+	int rc = 0;
+
+	k->gate_on = on;
+	for (int i = 0; i < DBF_SERVERS; i++) {
+		struct server_links *s = &k->servers[i];
+		struct bpf_link **link = &s->links[HOOK_EXECUTE_GATE];
+
+		if (!s->used || !s->has_gate || on == (*link != NULL))
+			continue;
+		if (on) {
+			*link = attach_hook(k, HOOK_EXECUTE_GATE, i, s->fd, &s->gate);
+			if (!*link)
+				rc = -errno;
+			continue;
+		}
+		snprintf(pin, sizeof(pin), "%s/%d-%s", k->link_dir, i, hooks[HOOK_EXECUTE_GATE].symbol);
+		unlink(pin);
+		bpf_link__destroy(*link);
+		*link = NULL;
+	}
+	return rc;
+}
+
+int kernel_activate(struct kernel *k, struct err *err)
+{
+	unsigned removed = 0;
+
+	(void)err;
+	__atomic_store_n(&k->vitals->active_instance, k->instance, __ATOMIC_SEQ_CST);
+	remove_link_dirs(k->pin_dir, k->link_dir, &removed);
+	return 0;
+}
+
+int kernel_set_cluster(struct kernel *k, uint32_t postmaster, const struct dbf_cluster *cluster)
+{
+	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.clusters), &postmaster, cluster, BPF_ANY) ? -errno : 0;
+}
+
+void kernel_drop_cluster(struct kernel *k, uint32_t postmaster)
+{
+	bpf_map_delete_elem(bpf_map__fd(k->skel->maps.clusters), &postmaster);
+}
+
+int kernel_get_config(struct kernel *k, struct dbf_config *config)
+{
+	uint32_t zero = 0;
+
+	return bpf_map_lookup_elem(bpf_map__fd(k->skel->maps.configs), &zero, config) ? -errno : 0;
+}
+
+int kernel_set_policy(struct kernel *k, struct dbf_config *config, const struct dbf_screen *screen)
+{
+	struct dbf_config old = {};
+	uint32_t zero = 0, index;
+
+	kernel_get_config(k, &old);
+	index = old.policy_gen ? !old.screen : 0;
+	if (bpf_map_update_elem(bpf_map__fd(k->skel->maps.screens), &index, screen, BPF_ANY))
+		return -errno;
+	config->screen = index;
+	if (old.key[0] | old.key[1])
+		memcpy(config->key, old.key, sizeof(old.key));
+	else if (getrandom(config->key, sizeof(config->key), 0) != sizeof(config->key))
+		return -errno;
+	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.configs), &zero, config, BPF_ANY) ? -errno : 0;
+}
+
+int kernel_put_verdict(struct kernel *k, const struct dbf_verdict_key *key, uint32_t action)
+{
+	struct dbf_verdict_value value = { .action = action };
+
+	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.verdicts), key, &value, BPF_ANY) ? -errno : 0;
+}
+
+int kernel_put_class(struct kernel *k, const struct dbf_session_key *session, uint32_t identity_class)
+{
+	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.classes), session, &identity_class, BPF_ANY) ? -errno : 0;
+}
+
+int kernel_put_tcp_client(struct kernel *k, const struct dbf_tcp_key *key, const struct dbf_tcp_client *client)
+{
+	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.tcp_clients), key, client, BPF_ANY) ? -errno : 0;
+}
+
+int kernel_ring_fd(const struct kernel *k)
+{
+	return bpf_map__fd(k->skel->maps.ring);
+}
+
+size_t kernel_ring_bytes(const struct kernel *k)
+{
+	return k->ring_bytes;
+}
+
+struct dbf_vitals *kernel_vitals(const struct kernel *k)
+{
+	return k->vitals;
+}
+
+struct dbf_hold_slot *kernel_holds(const struct kernel *k)
+{
+	return k->holds;
+}
+
+struct dbf_doorbell *kernel_doorbell(const struct kernel *k)
+{
+	return k->doorbell;
+}
+
+int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, struct err *err)
+{
+	struct dbf_hold_slot *slots;
+	char path[400];
+	int fd;
+
+	*released = *removed = 0;
+	if (!pin_dir)
+		pin_dir = KERNEL_PIN_DIR;
+	if (access(pin_dir, F_OK))
+		return err_set(err, -ENOENT, "nothing is pinned under %s", pin_dir);
+	remove_link_dirs(pin_dir, NULL, removed);	/* no new hold from here on */
+	snprintf(path, sizeof(path), "%s/holds", pin_dir);
+	fd = bpf_obj_get(path);
+	if (fd >= 0) {
+		slots = map_page(fd, DBF_HOLD_SLOTS * sizeof(*slots));
+		if (slots) {
+			*released = hold_release_all(slots, DBF_BY_START);
+			munmap(slots, (size_t)sysconf(_SC_PAGESIZE));
+		}
+		close(fd);
+	}
+	remove_dir(pin_dir, removed);
+	if (!access(pin_dir, F_OK))
+		return err_set(err, -EBUSY, "%s could not be removed: %s", pin_dir, strerror(errno));
+	return 0;
+}
+
+static bool have_symbol(const char *name)
+{
+	char line[512], symbol[256];
+	FILE *f = fopen("/proc/kallsyms", "re");
+	bool found = false;
+
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = sscanf(line, "%*s %*s %255s", symbol) == 1 && !strcmp(symbol, name);
+	if (f)
+		fclose(f);
+	return found;
+}
+
+void kernel_features(void (*fn)(void *ctx, const char *name, bool have, const char *cost), void *ctx)
+{
+	fn(ctx, "btf", !access("/sys/kernel/btf/vmlinux", R_OK), "without it nothing can be loaded");
+	fn(ctx, "ring_buffer", libbpf_probe_bpf_map_type(BPF_MAP_TYPE_RINGBUF, NULL) == 1, "needs 5.8");
+	fn(ctx, "task_storage", libbpf_probe_bpf_map_type(BPF_MAP_TYPE_TASK_STORAGE, NULL) == 1, "needs 5.11");
+	fn(ctx, "bpf_loop", libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_loop, NULL) == 1, "needs 5.17");
+	fn(ctx, "attach_cookie", libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_get_attach_cookie, NULL) == 1,
+	   "needs 5.15");
+	fn(ctx, "send_signal", libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_send_signal, NULL) == 1,
+	   "without it nothing can be rejected or held at a server");
+	fn(ctx, "send_signal_task", have_symbol("bpf_send_signal_task"),
+	   "when every dbfence process is killed at once, holds wait for the next start (6.13 and later release them)");
+}

@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * conn → sql → policy → audit, and the one arrow back (verdicts). Each callback of the connection stage is one function
+ * here; record_*.c turn the results into protobuf.
+ */
+#include "pipeline.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "conn/conn.h"
+#include "core/clock.h"
+#include "core/limits.h"
+#include "pipeline_record.h"
+
+#define EXPRESSION_PREFIX "SELECT "
+#define PARSE_EXPRESSION 2	/* raw_parser's modes from here on: PL/pgSQL expressions and assignments */
+#define CLASSES_MAX 65536
+
+struct class_entry {
+	uint8_t digest[16];
+	uint32_t id;
+};
+
+struct session_user {		/* hangs on conn_session.user */
+	char client_address[64];
+	char server_address[128];
+	char database[DBF_NAME_BYTES];
+	uint64_t denied_in;	/* statement id of the top level whose nested text was rejected last */
+};
+
+struct pipeline {
+	struct pipeline_ops ops;
+	void *ctx;
+	char node[65];
+	bool full_text;
+	struct conn_table *conns;
+	struct sql_engine *sql;
+	struct policy_set *set;		/* owned; NULL before the first load */
+	uint64_t generation;
+	struct record_writer *writer;
+	uint8_t class_key[16];
+	struct class_entry *classes;	/* owned; open addressing */
+	uint32_t class_cnt;
+	struct buf scratch;
+	uint64_t lost_batches, lost_execs;
+	struct msg_stats stats;
+};
+
+static void pipeline_emit(struct pipeline *p)
+{
+	size_t len;
+	const void *body = record_writer_pack(p->writer, &len);
+
+	if (!body) {
+		p->stats.record_errors++;
+		return;
+	}
+	p->stats.records++;
+	p->ops.record(p->ctx, body, len);
+}
+
+static void fill_identity(struct conn_session *s, struct identity *who)
+{
+	struct session_user *u = s->user;
+	const struct dbf_session *i = &s->info;
+
+	*who = (struct identity){ .engine = "postgresql" };
+	if (!s->known || !u)
+		return;
+	who->database = i->database[0] ? i->database : i->user[0] ? i->user : NULL;
+	who->db_user = i->user[0] ? i->user : NULL;
+	who->application_name = s->application;
+	who->transport = record_transport_name(i->transport);
+	who->server_address = u->server_address[0] ? u->server_address : NULL;
+	who->server_port = i->server_port;
+	who->client_address = u->client_address[0] ? u->client_address : NULL;
+	who->client_port = i->client_port;
+	who->exe = s->who_known && s->who.exe[0] ? s->who.exe : NULL;
+	who->comm = s->who_known && s->who.comm[0] ? s->who.comm : i->client_comm[0] ? i->client_comm : NULL;
+	who->cgroup = s->who_known && s->who.cgroup[0] ? s->who.cgroup : NULL;
+	who->uid_known = i->client_known;
+	who->uid = i->client_uid;
+	who->pid = i->client_pid;
+}
+
+static void hash_string(crypto_generichash_state *h, const char *s)
+{
+	uint32_t len = s ? (uint32_t)strlen(s) : UINT32_MAX;
+
+	crypto_generichash_update(h, (const unsigned char *)&len, sizeof(len));
+	if (s)
+		crypto_generichash_update(h, (const unsigned char *)s, len);
+}
+
+/*
+ * The class of everything about a session that cannot change and that a policy can ask for. What a session can change
+ * (application_name) is left out: decisions that rest on it are not remembered.
+ */
+static void class_digest(const struct identity *who, uint8_t *digest, const uint8_t *key)
+{
+	crypto_generichash_state h;
+
+	crypto_generichash_init(&h, key, 16, 16);
+	hash_string(&h, who->database);
+	hash_string(&h, who->db_user);
+	hash_string(&h, who->transport);
+	hash_string(&h, who->server_address);
+	hash_string(&h, who->client_address);
+	hash_string(&h, who->exe);
+	hash_string(&h, who->cgroup);
+	crypto_generichash_update(&h, (const unsigned char *)&who->server_port, sizeof(who->server_port));
+	crypto_generichash_update(&h, (const unsigned char *)&who->uid_known, sizeof(who->uid_known));
+	crypto_generichash_update(&h, (const unsigned char *)&who->uid, sizeof(who->uid));
+	crypto_generichash_final(&h, digest, 16);
+}
+
+/* 0 when the table is full: such a session's verdicts are never remembered. */
+static uint32_t class_get(struct pipeline *p, const struct identity *who)
+{
+	uint8_t digest[16];
+	uint32_t at;
+
+	class_digest(who, digest, p->class_key);
+	memcpy(&at, digest, sizeof(at));
+	for (at %= CLASSES_MAX; p->classes[at].id; at = (at + 1) % CLASSES_MAX)
+		if (!memcmp(p->classes[at].digest, digest, sizeof(digest)))
+			return p->classes[at].id;
+	if (p->class_cnt >= CLASSES_MAX / 2)
+		return 0;
+	memcpy(p->classes[at].digest, digest, sizeof(digest));
+	p->classes[at].id = ++p->class_cnt;
+	return p->classes[at].id;
+}
+
+static void class_tell(struct pipeline *p, struct conn_session *s)
+{
+	struct msg_class m = { .session = { .session = s->start, .tgid = s->tgid } };
+	struct identity who;
+
+	fill_identity(s, &who);
+	s->identity_class = class_get(p, &who);
+	m.identity_class = s->identity_class;
+	p->ops.message(p->ctx, MSG_CLASS, &m, sizeof(m));
+}
+
+static void session_opened(struct pipeline *p, struct conn_session *s)
+{
+	const struct dbf_session *i = &s->info;
+	struct session_user *u = calloc(1, sizeof(*u));
+	struct msg_who ask = { .session = { .session = s->start, .tgid = s->tgid }, .pid = i->client_pid,
+			       .start = i->client_start };
+
+	free(s->user);
+	s->user = u;
+	if (!u)
+		return;
+	if (i->transport == DBF_TRANSPORT_UNIX) {
+		memcpy(u->server_address, i->socket_path, sizeof(i->socket_path));
+	} else {
+		record_address_text(i->client_addr, u->client_address, sizeof(u->client_address));
+		record_address_text(i->server_addr, u->server_address, sizeof(u->server_address));
+	}
+	/* A local client is classed once its program is known; until then nothing is remembered for it. */
+	if (i->client_known)
+		p->ops.message(p->ctx, MSG_WHO, &ask, sizeof(ask));
+	else
+		class_tell(p, s);
+}
+
+static void on_session(void *ctx, struct conn_session *s, enum conn_event event, const char *reason)
+{
+	struct pipeline *p = ctx;
+	struct identity who;
+
+	if (event == CONN_OPEN || event == CONN_FOUND)
+		session_opened(p, s);
+	fill_identity(s, &who);
+	record_writer_begin(p->writer, s, &who, "session");
+	record_writer_session(p->writer, s, event, reason);
+	pipeline_emit(p);
+}
+
+static uint32_t effects_of_op(const struct conn_stmt *st)
+{
+	switch (st->op) {
+	case DBF_OP_SELECT:
+		return st->modifying_cte ? SQL_BIT(SQL_READ) | SQL_BIT(SQL_UNKNOWN) : SQL_BIT(SQL_READ);
+	case DBF_OP_UPDATE:
+		return SQL_BIT(SQL_MODIFY);
+	case DBF_OP_INSERT:
+		return SQL_BIT(SQL_WRITE);
+	case DBF_OP_DELETE:
+		return SQL_BIT(SQL_DELETE);
+	case DBF_OP_MERGE:
+		return SQL_BIT(SQL_WRITE) | SQL_BIT(SQL_MODIFY) | SQL_BIT(SQL_DELETE);
+	default:
+		return SQL_BIT(SQL_UNKNOWN);
+	}
+}
+
+static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_stmt *st)
+{
+	if (st->missing & (1U << CONN_MISSING_TEXT_FAULT | 1U << CONN_MISSING_TEXT_LIMIT) || st->length_is_minimum)
+		return sql_unknown_facts(p->sql, SQL_UNKNOWN_TRUNCATED, effects_of_op(st), st->text, st->captured);
+	if (!st->captured && st->began && st->form == CONN_NESTED)
+		return sql_unknown_facts(p->sql, SQL_UNKNOWN_EMPTY_SOURCE, effects_of_op(st), "", 0);
+	if (st->form == CONN_FASTPATH)
+		return sql_unknown_facts(p->sql, SQL_UNKNOWN_EMPTY_SOURCE, SQL_BIT(SQL_PROCEDURAL), "", 0);
+	if (st->form == CONN_REPLICATION)
+		return sql_unknown_facts(p->sql, SQL_UNKNOWN_SYNTAX, SQL_BIT(SQL_REPLICATION), st->text, st->captured);
+	if (st->mode >= PARSE_EXPRESSION) {
+		buf_reset(&p->scratch);
+		buf_puts(&p->scratch, EXPRESSION_PREFIX);
+		buf_put(&p->scratch, st->text, st->captured);
+		return sql_analyze(p->sql, buf_str(&p->scratch), p->scratch.len, st->session->standard_strings);
+	}
+	return sql_analyze(p->sql, st->text, st->captured, st->session->standard_strings);
+}
+
+static void judge(struct pipeline *p, const struct sql_facts *facts, const struct identity *who, struct policy_decision *d)
+{
+	if (!p->set) {
+		memset(d, 0, sizeof(*d));
+		return;
+	}
+	policy_eval(p->set, facts, who, d);
+}
+
+static enum dbf_action action_of(const struct policy_decision *d)
+{
+	return d->action == POLICY_KILL ? DBF_ACTION_KILL : d->action == POLICY_DENY ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
+}
+
+/*
+ * A block that catches our rejects and goes on must not go on for ever: the second one inside one statement ends the session,
+ * where the rule promises to prevent.
+ */
+static enum dbf_action harden(const struct conn_stmt *st, enum dbf_action action, const struct policy_decision *d)
+{
+	struct session_user *u = st->session->user;
+
+	if (action != DBF_ACTION_DENY || !st->parent_id || !u)
+		return action;
+	if (u->denied_in == st->parent_id && d->deciding && d->deciding->guarantee == POLICY_PREVENT)
+		return DBF_ACTION_KILL;
+	u->denied_in = st->parent_id;
+	return action;
+}
+
+static void on_hold(void *ctx, const struct conn_stmt *st)
+{
+	struct pipeline *p = ctx;
+	const struct sql_facts *facts = facts_of(p, st);
+	const struct conn_verdict *v = &st->verdict;
+	struct policy_decision d;
+	struct identity who;
+	enum dbf_action action;
+	struct msg_verdict m = { .slot = v->slot, .slot_seq = v->slot_seq };
+
+	fill_identity(st->session, &who);
+	judge(p, facts, &who, &d);
+	action = action_of(&d);
+	m.action = harden(st, action, &d);
+	/* Only what was judged for exactly these bytes, this session's class and this generation is remembered. */
+	m.remember = v->hashed_len && v->hashed_len == st->captured && st->session->identity_class && !d.identity_volatile &&
+		     v->policy_gen == (uint32_t)p->generation && m.action == action;
+	m.key = (struct dbf_verdict_key){ .hash = { v->hash[0], v->hash[1] }, .len = v->hashed_len, .mode = v->mode,
+					  .identity_class = st->session->identity_class, .policy_gen = v->policy_gen };
+	p->stats.verdicts++;
+	p->ops.message(p->ctx, MSG_VERDICT, &m, sizeof(m));
+}
+
+static void on_statement(void *ctx, const struct conn_stmt *st)
+{
+	struct pipeline *p = ctx;
+	const struct sql_facts *facts = facts_of(p, st);
+	struct policy_decision d;
+	struct identity who;
+
+	fill_identity(st->session, &who);
+	judge(p, facts, &who, &d);
+	p->stats.denied += d.action >= POLICY_DENY;
+	p->stats.would_deny += d.shadow >= POLICY_DENY;
+	p->stats.alerts += d.action == POLICY_ALERT || d.shadow == POLICY_ALERT;
+	record_writer_begin(p->writer, st->session, &who, "statement");
+	record_writer_statement(p->writer, st, facts, &d, p->generation, p->full_text);
+	pipeline_emit(p);
+}
+
+static void on_transaction(void *ctx, struct conn_session *s, const struct conn_xact *x)
+{
+	struct pipeline *p = ctx;
+	struct identity who;
+
+	fill_identity(s, &who);
+	record_writer_begin(p->writer, s, &who, "transaction");
+	record_writer_transaction(p->writer, s, x);
+	pipeline_emit(p);
+}
+
+/* The totals are recorded from the kernel's counters, see pipeline_losses(); this one is the session's mark. */
+static void on_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_t execs)
+{
+	struct pipeline *p = ctx;
+	struct identity who;
+
+	(void)execs;
+	fill_identity(s, &who);
+	record_writer_begin(p->writer, s, &who, "gap");
+	record_writer_gap(p->writer, "session_hole", batches, 0, "records of this session are missing here");
+	pipeline_emit(p);
+}
+
+struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pipeline_ops *ops, void *ctx)
+{
+	static const struct conn_ops conn_ops = {
+		.session = on_session, .hold = on_hold, .statement = on_statement, .transaction = on_transaction,
+		.gap = on_gap,
+	};
+	struct pipeline *p = calloc(1, sizeof(*p));
+	uint8_t key[16];
+
+	if (!p)
+		return NULL;
+	if (sodium_init() < 0) {
+		free(p);
+		errno = EIO;
+		return NULL;
+	}
+	p->ops = *ops;
+	p->ctx = ctx;
+	p->full_text = opts->full_text;
+	strncpy(p->node, opts->node, sizeof(p->node) - 1);
+	randombytes_buf(key, sizeof(key));
+	randombytes_buf(p->class_key, sizeof(p->class_key));
+	buf_init(&p->scratch, 2 * LIMIT_SQL_PARSE_BYTES);
+	p->classes = calloc(CLASSES_MAX, sizeof(*p->classes));
+	p->writer = record_writer_new(p->node);
+	p->conns = conn_table_new(&conn_ops, p);
+	p->sql = sql_engine_new(opts->cache_entries ? opts->cache_entries : LIMIT_SQL_CACHE_ENTRIES, key);
+	if (!p->classes || !p->writer || !p->conns || !p->sql) {
+		pipeline_free(p);
+		errno = ENOMEM;
+		return NULL;
+	}
+	return p;
+}
+
+void pipeline_free(struct pipeline *p)
+{
+	if (!p)
+		return;
+	conn_table_free(p->conns);
+	sql_engine_free(p->sql);
+	policy_set_free(p->set);
+	record_writer_free(p->writer);
+	buf_fini(&p->scratch);
+	free(p->classes);
+	free(p);
+}
+
+void pipeline_set_policy(struct pipeline *p, struct policy_set *set)
+{
+	struct policy_summary summary;
+
+	policy_set_free(p->set);
+	p->set = set;
+	policy_set_summary(set, &summary);
+	p->generation = summary.generation;
+}
+
+void pipeline_feed(struct pipeline *p, const void *record, size_t len)
+{
+	conn_table_feed(p->conns, record, len);
+}
+
+void pipeline_who(struct pipeline *p, const struct msg_who_answer *a)
+{
+	struct conn_session *s = conn_table_lookup(p->conns, a->session.session, a->session.tgid);
+
+	if (!s)
+		return;
+	s->who_known = a->found;
+	if (a->found) {
+		memcpy(s->who.exe, a->exe, sizeof(s->who.exe));
+		memcpy(s->who.comm, a->comm, sizeof(s->who.comm));
+		memcpy(s->who.cgroup, a->cgroup, sizeof(s->who.cgroup));
+		s->who.exe[sizeof(s->who.exe) - 1] = s->who.comm[sizeof(s->who.comm) - 1] = '\0';
+		s->who.cgroup[sizeof(s->who.cgroup) - 1] = '\0';
+		s->who.start_ticks = a->start_ticks;
+	}
+	class_tell(p, s);
+}
+
+void pipeline_losses(struct pipeline *p, uint64_t lost_batches, uint64_t lost_execs)
+{
+	if (lost_batches == p->lost_batches && lost_execs == p->lost_execs)
+		return;
+	record_writer_begin(p->writer, NULL, NULL, "gap");
+	record_writer_gap(p->writer, "ring_full", lost_batches - p->lost_batches, lost_execs - p->lost_execs,
+			  "the kernel had no room for these records");
+	p->lost_batches = lost_batches;
+	p->lost_execs = lost_execs;
+	pipeline_emit(p);
+}
+
+void pipeline_stats(const struct pipeline *p, struct msg_stats *out)
+{
+	const struct conn_counters *c = conn_table_counters(p->conns);
+	struct sql_stats sql;
+
+	sql_engine_stats(p->sql, &sql);
+	*out = p->stats;
+	out->bad_records = c->bad_records;
+	out->facts = c->facts;
+	out->sessions_seen = c->sessions;
+	out->sessions = conn_table_cnt(p->conns);
+	out->statements = c->statements;
+	out->nested = c->nested;
+	out->nested_lost = c->nested_lost;
+	out->orphan_replies = c->orphan_replies;
+	out->sql_calls = sql.calls;
+	out->sql_exact_hits = sql.exact_hits;
+	out->sql_shape_hits = sql.shape_hits;
+	out->sql_parses = sql.parses;
+	out->sql_refused = sql.refused;
+	out->sql_errors = sql.parse_errors;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one place that knows all stages: kernel records in, verdicts and packed audit records out. Runs in the worker;
+ * no privilege, no file, no log line above debug.
+ */
+#ifndef DBFENCE_PIPELINE_H
+#define DBFENCE_PIPELINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/buf.h"
+#include "policy/policy.h"
+#include "priv/messages.h"
+
+struct pipeline;
+
+struct pipeline_ops {
+	/* One packed record body (without seq). */
+	void (*record)(void *ctx, const void *body, size_t len);
+	/* To the keeper: an enum message_type and its struct. */
+	void (*message)(void *ctx, uint32_t type, const void *payload, size_t len);
+};
+
+struct pipeline_opts {
+	const char *node;	/* host name; copied */
+	bool full_text;		/* store texts as they are, not masked */
+	unsigned cache_entries;	/* of the SQL engine; 0: LIMIT_SQL_CACHE_ENTRIES */
+};
+
+/* NULL with errno. */
+struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pipeline_ops *ops, void *ctx);
+void pipeline_free(struct pipeline *p);
+
+/* Judge by @set from now on. Owned: by the pipeline; the one before is freed. */
+void pipeline_set_policy(struct pipeline *p, struct policy_set *set);
+
+/* One record from the ring. */
+void pipeline_feed(struct pipeline *p, const void *record, size_t len);
+
+/* The keeper's answer about a client process. */
+void pipeline_who(struct pipeline *p, const struct msg_who_answer *answer);
+
+/* What the kernel counted as lost until now; writes a gap record when it grew. */
+void pipeline_losses(struct pipeline *p, uint64_t lost_batches, uint64_t lost_execs);
+
+void pipeline_stats(const struct pipeline *p, struct msg_stats *stats);
+
+#endif

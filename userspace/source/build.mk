@@ -1,0 +1,1 @@
+LIB_SRC += userspace/source/batch.c userspace/source/ring.c

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Owns the engine: lexer, caches and parser in a row. A repeated text costs one hash, a text of a known shape one pass
+ * of the lexer, anything else a parse.
+ *
+ * The two caches answer different questions. By exact bytes anything may be remembered, syntax errors included. By
+ * shape only what no other literal could change. Texts that were only ever seen once (unique literals) must not
+ * push out those that repeat: after a shape hit a text enters the exact cache only when it comes a second time.
+ */
+#include "sql/sql.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sql/sql_cache.h"
+#include "sql/sql_parse.h"
+
+#define SEEN_SLOTS 4096
+
+struct sql_engine {
+	uint8_t byte_key[16], backslash_key[16];
+	struct sql_lex *lex;			/* owned */
+	struct sql_cache *cache;		/* owned */
+	struct sql_parser *parser;		/* owned */
+	char *text;				/* owned; NUL-terminated copy for the parser */
+	struct sql_core *last;			/* owned: one reference; what the last answer points into */
+	struct sql_facts facts;			/* the last answer, when no cache holds it */
+	struct sql_stmt stmts[LIMIT_SQL_STATEMENTS];
+	uint64_t seen[SEEN_SLOTS];
+	struct sql_stats stats;
+};
+
+/* Keys of their own for each use: a hash of one kind never equals one of another. */
+static void derive_key(uint8_t out[16], const uint8_t key[16], uint8_t use)
+{
+	crypto_shorthash_siphashx24(out, &use, 1, key);
+}
+
+struct sql_engine *sql_engine_new(unsigned cache_entries, const uint8_t key[16])
+{
+	struct sql_engine *engine = calloc(1, sizeof(*engine));
+	uint8_t shape_key[16];
+
+	if (!engine)
+		return NULL;
+	derive_key(engine->byte_key, key, 1);
+	derive_key(engine->backslash_key, key, 2);
+	derive_key(shape_key, key, 3);
+	engine->lex = sql_lex_new(shape_key);
+	engine->cache = sql_cache_new(cache_entries);
+	engine->text = malloc(LIMIT_SQL_PARSE_BYTES + 1);
+	engine->parser = sql_parser_new();
+	if (engine->lex && engine->cache && engine->text && engine->parser)
+		return engine;
+	sql_engine_free(engine);
+	errno = ENOMEM;
+	return NULL;
+}
+
+void sql_engine_free(struct sql_engine *engine)
+{
+	if (!engine)
+		return;
+	sql_core_put(engine->last);
+	sql_lex_free(engine->lex);
+	sql_cache_free(engine->cache);
+	sql_parser_free(engine->parser);
+	free(engine->text);
+	free(engine);
+}
+
+static void shape_fingerprint(const struct sql_lex *lex, char fingerprint[17])
+{
+	for (unsigned i = 0; i < 8; i++)
+		snprintf(fingerprint + 2 * i, 3, "%02x", lex->shape[i]);
+}
+
+/* The last answer outlives its cache entry by one call. */
+static void hold_core(struct sql_engine *engine, struct sql_core *core)
+{
+	core->refs++;
+	sql_core_put(engine->last);
+	engine->last = core;
+}
+
+/* An answer without any statement. */
+static const struct sql_facts *give_up(struct sql_engine *engine, enum sql_unknown why, uint32_t effects)
+{
+	struct sql_facts *facts = &engine->facts;
+
+	memset(facts, 0, sizeof(*facts));
+	facts->unknown = why;
+	facts->effects = effects | SQL_BIT(SQL_UNKNOWN);
+	facts->literal_dependent = true;
+	facts->masked = engine->lex->masked;
+	facts->masked_len = engine->lex->masked_len;
+	facts->tags = engine->lex->tags;
+	shape_fingerprint(engine->lex, facts->fingerprint);
+	return facts;
+}
+
+static const struct sql_facts *answer(struct sql_engine *engine, struct sql_core *core)
+{
+	hold_core(engine, core);
+	sql_facts_join(&engine->facts, engine->stmts, core, engine->lex);
+	return &engine->facts;
+}
+
+/* Put the text with @core into the exact cache; the answer is the entry's when it was taken. */
+static const struct sql_facts *remember_text(struct sql_engine *engine, const struct sql_key *key,
+					     struct sql_core *core)
+{
+	struct sql_text *text = sql_text_new(core, engine->lex);
+
+	if (text && sql_cache_add_text(engine->cache, key, text))
+		return &text->facts;
+	sql_text_free(text);
+	return answer(engine, core);
+}
+
+/* True from the second time on, as far as the slots remember. */
+static bool seen_before(struct sql_engine *engine, const struct sql_key *key)
+{
+	uint64_t tag;
+	uint64_t *slot;
+
+	memcpy(&tag, key->hash + 8, sizeof(tag));
+	slot = &engine->seen[tag % SEEN_SLOTS];
+	if (*slot == tag)
+		return true;
+	*slot = tag;
+	return false;
+}
+
+static const struct sql_facts *parse(struct sql_engine *engine, const struct sql_key *exact,
+				     const struct sql_key *shape, const char *text, size_t len)
+{
+	const struct sql_facts *facts;
+	struct sql_core *core;
+
+	memcpy(engine->text, text, len);
+	engine->text[len] = '\0';
+	engine->stats.parses++;
+	core = sql_parser_run(engine->parser, engine->text, engine->lex);
+	if (!core)
+		return give_up(engine, SQL_UNKNOWN_RESOURCE, 0);
+	if (core->facts.unknown == SQL_UNKNOWN_SYNTAX)
+		engine->stats.parse_errors++;
+	if (core->facts.unknown != SQL_KNOWN)
+		core->facts.literal_dependent = true;
+	if (!core->facts.fingerprint[0])
+		shape_fingerprint(engine->lex, core->facts.fingerprint);
+	hold_core(engine, core);
+	/* What failed for want of memory may succeed the next time. */
+	if (core->facts.unknown == SQL_UNKNOWN_RESOURCE) {
+		facts = answer(engine, core);
+		sql_core_put(core);
+		return facts;
+	}
+	if (!core->facts.literal_dependent && !engine->lex->fragile) {
+		core->refs++;
+		if (!sql_cache_add_core(engine->cache, shape, core))
+			sql_core_put(core);
+	}
+	facts = remember_text(engine, exact, core);
+	sql_core_put(core);
+	return facts;
+}
+
+const struct sql_facts *sql_analyze(struct sql_engine *engine, const char *text, size_t len, bool standard_strings)
+{
+	struct sql_key exact = { .len = (uint32_t)len }, shape = { .len = SQL_KEY_SHAPE };
+	struct sql_text *known;
+	struct sql_core *core;
+
+	engine->stats.calls++;
+	if (len && len <= LIMIT_SQL_PARSE_BYTES) {
+		crypto_shorthash_siphashx24(exact.hash, (const unsigned char *)text, len,
+					    standard_strings ? engine->byte_key : engine->backslash_key);
+		known = sql_cache_text(engine->cache, &exact);
+		if (known) {
+			engine->stats.exact_hits++;
+			return &known->facts;
+		}
+	}
+	sql_lex_run(engine->lex, text, len, standard_strings);
+	if (engine->lex->refused != SQL_KNOWN) {
+		engine->stats.refused++;
+		return give_up(engine, engine->lex->refused, 0);
+	}
+	memcpy(shape.hash, engine->lex->shape, sizeof(shape.hash));
+	core = engine->lex->fragile ? NULL : sql_cache_core(engine->cache, &shape);
+	if (!core)
+		return parse(engine, &exact, &shape, text, len);
+	engine->stats.shape_hits++;
+	if (len && seen_before(engine, &exact))
+		return remember_text(engine, &exact, core);
+	return answer(engine, core);
+}
+
+const struct sql_facts *sql_unknown_facts(struct sql_engine *engine, enum sql_unknown why, uint32_t effects,
+					  const char *text, size_t len)
+{
+	sql_lex_run(engine->lex, text ? text : "", text ? len : 0, true);
+	return give_up(engine, why == SQL_KNOWN ? SQL_UNKNOWN_TRUNCATED : why, effects);
+}
+
+void sql_engine_stats(const struct sql_engine *engine, struct sql_stats *stats)
+{
+	*stats = engine->stats;
+}
