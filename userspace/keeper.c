@@ -66,6 +66,14 @@ static void record_gap(struct keeper *k, const char *reason, const char *detail)
 	keeper_record(k, "gap", &rec);
 }
 
+/* A signal to the whole group, or to the unit, ends the keeper; the children end by it, in order. */
+static void ignore_group_signals(void)
+{
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+}
+
 static int worker_main(void *arg)
 {
 	struct keeper *k = arg;
@@ -83,6 +91,7 @@ static int worker_main(void *arg)
 				    sandbox_profile_get(SANDBOX_WORKER).limit_as + 3 * kernel_ring_bytes(k->kernel) : 0,
 	};
 
+	ignore_group_signals();
 	/* Read only from here on: a worker that was taken over must not write heartbeats or resolve holds. */
 	mprotect(kernel_vitals(k->kernel), (size_t)sysconf(_SC_PAGESIZE), PROT_READ);
 	munmap(kernel_holds(k->kernel), (size_t)sysconf(_SC_PAGESIZE));
@@ -131,6 +140,7 @@ static int deadman_main(void *arg)
 	int adj;
 
 	log_set_who("dbfenced dead-man");
+	ignore_group_signals();
 	adj = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	if (adj >= 0 && write(adj, "-1000", 5) < 0)
 		log_debug("oom_score_adj: %s", strerror(errno));
@@ -244,12 +254,13 @@ static int handle_verdict(void *ctx, const struct chan_msg *msg)
 
 	if (m->slot >= DBF_HOLD_SLOTS || !m->action || m->action >= DBF_ACTION_MAX)
 		return -EINVAL;
+	/* Remembered first: the backend may reach its next gate before we are back from the signal. */
+	if (m->remember && m->key.identity_class)
+		kernel_put_verdict(k->kernel, &m->key, m->action);
 	rc = hold_end(kernel_holds(k->kernel), m->slot, m->slot_seq, states[m->action], DBF_BY_KEEPER);
 	k->counters.verdicts += !rc;
 	k->counters.verdicts_late += rc == -EALREADY;
 	k->counters.verdict_errors += rc && rc != -EALREADY;
-	if (m->remember && m->key.identity_class)
-		kernel_put_verdict(k->kernel, &m->key, m->action);
 	return 0;
 }
 
@@ -484,15 +495,22 @@ static int find_servers(struct keeper *k, struct err *err)
 	return watch_fd(k, discover_fd(k->discover), SRC_DISCOVER, err);
 }
 
+/* The worker judges and the dead-man watches: from here on a hold is possible. */
+static bool may_hold(const struct keeper *k)
+{
+	return k->worker_ready && __atomic_load_n(&kernel_vitals(k->kernel)->deadman_beat_ns, __ATOMIC_ACQUIRE) > k->spawned_ns;
+}
+
 static int wait_for_worker(struct keeper *k, struct err *err)
 {
 	uint64_t until = clock_mono_ns() + START_WAIT_MS * NS_PER_MS;
 
-	while (!k->worker_ready && !k->stop) {
+	while (!may_hold(k) && !k->stop) {
 		if (clock_mono_ns() > until || !k->worker.pid)
 			return err_set(err, -ETIMEDOUT, "the worker did not start: see the lines above");
 		round_of_events(k, 20);
 	}
+	beat(k, clock_mono_ns());
 	return 0;
 }
 
@@ -515,6 +533,7 @@ static int start(struct keeper *k, struct err *err)
 	k->kernel = kernel_open(&ko, err);
 	if (!k->kernel)
 		return -errno;
+	k->spawned_ns = clock_mono_ns();
 	rc = open_events(k, err);
 	if (!rc)
 		rc = spawn_deadman(k, err);

@@ -93,7 +93,7 @@ struct keeper {
 
 	int epoll, signal_fd, timer_fd, listen_fd;
 	struct keeper_counters counters;
-	uint64_t started_ns;
+	uint64_t spawned_ns, started_ns;
 	bool ready, stop;
 };
 

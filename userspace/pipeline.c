@@ -29,7 +29,6 @@ struct session_user {		/* hangs on conn_session.user */
 	char client_address[64];
 	char server_address[128];
 	char database[DBF_NAME_BYTES];
-	uint64_t denied_in;	/* statement id of the top level whose nested text was rejected last */
 };
 
 struct pipeline {
@@ -235,22 +234,6 @@ static enum dbf_action action_of(const struct policy_decision *d)
 	return d->action == POLICY_KILL ? DBF_ACTION_KILL : d->action == POLICY_DENY ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
 }
 
-/*
- * A block that catches our rejects and goes on must not go on for ever: the second one inside one statement ends the session,
- * where the rule promises to prevent.
- */
-static enum dbf_action harden(const struct conn_stmt *st, enum dbf_action action, const struct policy_decision *d)
-{
-	struct session_user *u = st->session->user;
-
-	if (action != DBF_ACTION_DENY || !st->parent_id || !u)
-		return action;
-	if (u->denied_in == st->parent_id && d->deciding && d->deciding->guarantee == POLICY_PREVENT)
-		return DBF_ACTION_KILL;
-	u->denied_in = st->parent_id;
-	return action;
-}
-
 static void on_hold(void *ctx, const struct conn_stmt *st)
 {
 	struct pipeline *p = ctx;
@@ -258,16 +241,14 @@ static void on_hold(void *ctx, const struct conn_stmt *st)
 	const struct conn_verdict *v = &st->verdict;
 	struct policy_decision d;
 	struct identity who;
-	enum dbf_action action;
 	struct msg_verdict m = { .slot = v->slot, .slot_seq = v->slot_seq };
 
 	fill_identity(st->session, &who);
 	judge(p, facts, &who, &d);
-	action = action_of(&d);
-	m.action = harden(st, action, &d);
+	m.action = action_of(&d);
 	/* Only what was judged for exactly these bytes, this session's class and this generation is remembered. */
 	m.remember = v->hashed_len && v->hashed_len == st->captured && st->session->identity_class && !d.identity_volatile &&
-		     v->policy_gen == (uint32_t)p->generation && m.action == action;
+		     v->policy_gen == (uint32_t)p->generation;
 	m.key = (struct dbf_verdict_key){ .hash = { v->hash[0], v->hash[1] }, .len = v->hashed_len, .mode = v->mode,
 					  .identity_class = st->session->identity_class, .policy_gen = v->policy_gen };
 	p->stats.verdicts++;

@@ -30,6 +30,12 @@
 		_x; \
 	})
 
+/*
+ * A function that the verifier checks once, on its own, instead of at every call: pointers in, an int out. What it gets
+ * it must test for NULL.
+ */
+#define GLOBAL_FN __attribute__((noinline))
+
 #define round8(x) (((x) + 7) & ~7U)
 
 #endif

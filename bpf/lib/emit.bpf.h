@@ -21,13 +21,13 @@ static __always_inline u64 emit_wakeup(bool wake)
 	return wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-/* Send what was gathered. 0, or the error of a full ring: then the loss is counted and told with the next batch. */
-static __noinline long emit_flush(struct backend *b, bool wake)
+/* Send what was gathered. 0, or 1 when the ring is full: then the loss is counted and told with the next batch. */
+GLOBAL_FN int emit_flush(struct backend *b, bool wake)
 {
 	u64 used;
 	long err;
 
-	if (!b->used)
+	if (!b || !b->used)
 		return 0;
 	used = bounded_max(b->used, DBF_BATCH_BYTES);
 	b->head = (struct dbf_batch){
@@ -52,7 +52,7 @@ static __noinline long emit_flush(struct backend *b, bool wake)
 	}
 	b->execs = 0;
 	b->used = 0;
-	return err;
+	return err ? 1 : 0;
 }
 
 /* Room for one fact of at most @max bytes (a constant, at most FACT_MAX), flushing first when needed. */

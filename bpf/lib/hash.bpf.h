@@ -42,9 +42,17 @@ static long siphash_step(u32 i, struct siphash *h)
 }
 
 /* @off is a multiple of 8. */
-static __noinline void siphash_text(struct backend *b, u32 off, u32 len, const struct dbf_config *cfg, u64 *out)
+/* Into b->text_hash. */
+GLOBAL_FN int siphash_text(struct backend *b, u32 off, u32 len)
 {
-	struct siphash h = {
+	struct dbf_config *cfg = config_get();
+	struct siphash h;
+	u32 tail = len & 7;
+	u64 last = (u64)len << 56;
+
+	if (!b || !cfg)
+		return 0;
+	h = (struct siphash){
 		.v0 = cfg->key[0] ^ 0x736f6d6570736575ULL,
 		.v1 = cfg->key[1] ^ 0x646f72616e646f6dULL ^ 0xee,
 		.v2 = cfg->key[0] ^ 0x6c7967656e657261ULL,
@@ -52,9 +60,6 @@ static __noinline void siphash_text(struct backend *b, u32 off, u32 len, const s
 		.b = b,
 		.off = off,
 	};
-	u32 tail = len & 7;
-	u64 last = (u64)len << 56;
-
 	bpf_loop(bounded_max(len / 8, DBF_TEXT_CHUNK / 8), siphash_step, &h, 0);
 	if (tail)
 		last |= siphash_word(b, off + (len & ~7U)) & (~0ULL >> (64 - 8 * tail));
@@ -67,13 +72,14 @@ static __noinline void siphash_text(struct backend *b, u32 off, u32 len, const s
 	SIPROUND(&h);
 	SIPROUND(&h);
 	SIPROUND(&h);
-	out[0] = h.v0 ^ h.v1 ^ h.v2 ^ h.v3;
+	b->text_hash[0] = h.v0 ^ h.v1 ^ h.v2 ^ h.v3;
 	h.v1 ^= 0xdd;
 	SIPROUND(&h);
 	SIPROUND(&h);
 	SIPROUND(&h);
 	SIPROUND(&h);
-	out[1] = h.v0 ^ h.v1 ^ h.v2 ^ h.v3;
+	b->text_hash[1] = h.v0 ^ h.v1 ^ h.v2 ^ h.v3;
+	return 0;
 }
 
 #endif

@@ -41,6 +41,35 @@ struct fold {			/* a nested text whose repeats are counted, not reported */
 	u32 policy_gen;
 };
 
+struct text {			/* what text_fact() read, for judging */
+	u32 off;		/* of its bytes in backend.data, a multiple of 8 */
+	u32 len;
+	u32 whole;		/* all of it is in this one chunk */
+	u32 fault;
+};
+
+struct running {		/* what an executor or utility entry was called with */
+	u64 ptr;
+	u64 sp;
+	u64 query_desc;
+	u32 op;
+	u32 dest;
+	u32 gate;
+	u32 again;
+	u32 flags;
+	u32 pad;
+};
+
+struct judging {		/* a text at a gate */
+	u64 ptr;
+	u32 gate;
+	u32 exec_id;
+	u32 mode;
+	u32 top;
+	struct text text;
+};
+
+/* Large: what would overflow the programs' 512 bytes of stack lives here too. */
 struct backend {
 	u32 kind;		/* enum dbf_session_kind; 0: not looked at yet */
 	u32 server;
@@ -77,10 +106,18 @@ struct backend {
 	u32 hold_slot;		/* index + 1, 0 none */
 	u32 hold_seq;
 	u64 hold_ptr;
+	u32 hold_top;
 	u64 judged_ptr;
 	u32 judged_cycle;
 	u32 judged_action;
 	u32 judged_gen;
+	u32 denial_open;	/* a reject whose error was not seen yet */
+	u32 nested_denials;	/* in this cycle: a caller that catches them ends its session with the second */
+
+	struct running run;
+	struct judging judge;
+	struct dbf_verdict proto;
+	u64 text_hash[2];
 
 	u32 execs;
 	u32 lost_batches;

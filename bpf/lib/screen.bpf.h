@@ -39,10 +39,13 @@ static long screen_step(u32 i, struct screening *s)
 	return 0;
 }
 
-static __noinline u32 screen_text(struct backend *b, u32 off, u32 len, u32 index)
+/* 1 when the text is a candidate. */
+GLOBAL_FN int screen_text(struct backend *b, u32 off, u32 len, u32 index)
 {
 	struct screening s = { .b = b, .off = off, .len = len };
 
+	if (!b)
+		return 1;
 	index &= 1;
 	s.screen = bpf_map_lookup_elem(&screens, &index);
 	if (!s.screen || s.screen->match_all)

@@ -151,13 +151,16 @@ static __always_inline void task_describe(struct dbf_session *s, struct dbf_serv
 }
 
 /* First sight of a process. @opening: its first words to the client, so it is new; otherwise it was there before. */
-static __noinline void task_open(struct backend *b, struct dbf_server *srv, bool opening)
+GLOBAL_FN int task_open(struct backend *b, struct dbf_server *srv, bool opening)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	u64 port = task_user_u64(b->base + srv->my_proc_port);
 	struct dbf_session *s;
 	u32 fact_len = sizeof(struct dbf_fact) + sizeof(*s);
+	u64 port;
 
+	if (!b || !srv)
+		return 0;
+	port = task_user_u64(b->base + srv->my_proc_port);
 	b->tgid = bpf_get_current_pid_tgid() >> 32;
 	b->session = BPF_CORE_READ(task, group_leader, start_boottime);
 	b->postmaster = BPF_CORE_READ(task, real_parent, tgid);
@@ -165,7 +168,7 @@ static __noinline void task_open(struct backend *b, struct dbf_server *srv, bool
 	b->kind = DBF_SESSION_CLIENT;
 	if ((int)task_user_u32(b->base + srv->parallel_worker) >= 0) {
 		b->kind = DBF_SESSION_IGNORED;
-		return;
+		return 0;
 	}
 	if (!port)
 		b->kind = DBF_SESSION_BACKGROUND;
@@ -183,6 +186,7 @@ static __noinline void task_open(struct backend *b, struct dbf_server *srv, bool
 	emit_commit(b, DBF_FACT_OPEN, fact_len, 0, bpf_ktime_get_ns());
 	/* The client may be gone in a moment: let user space look at it now. */
 	emit_flush(b, true);
+	return 0;
 }
 
 /*

@@ -12,15 +12,10 @@
 
 enum text_end { TEXT_END, TEXT_GOES_ON, TEXT_LIMIT, TEXT_FAULT };	/* arg of DBF_FACT_TEXT */
 
-struct text {			/* what text_fact() read, for judging */
-	u32 off;		/* of its bytes in b->data, a multiple of 8 */
-	u32 len;
-	u32 whole;		/* all of it is in this one chunk */
-	u32 fault;
-};
-
-static __noinline void text_more(struct backend *b, u64 ptr)
+GLOBAL_FN int text_more(struct backend *b, u64 ptr)
 {
+	if (!b)
+		return 0;
 	for (u32 i = 1; i < DBF_TEXT_CHUNKS; i++) {
 		u8 *at = emit_room(b, sizeof(struct dbf_fact) + DBF_TEXT_CHUNK);
 		long n = bpf_probe_read_user_str(at + sizeof(struct dbf_fact), DBF_TEXT_CHUNK,
@@ -31,8 +26,9 @@ static __noinline void text_more(struct backend *b, u64 ptr)
 
 		emit_commit(b, DBF_FACT_TEXT, sizeof(struct dbf_fact) + len, end, 0);
 		if (end != TEXT_GOES_ON)
-			return;
+			break;
 	}
+	return 0;
 }
 
 /*

@@ -46,13 +46,22 @@ static __always_inline u32 verdict_signal_of(u32 action)
 	return action == DBF_ACTION_KILL ? SIGTERM : action == DBF_ACTION_DENY ? SIGINT : 0;
 }
 
+/* Rejects inside this statement that an error followed, this one included: several gates may reject one attempt. */
+static __always_inline u32 verdict_count_nested(struct backend *b)
+{
+	if (!b->denial_open)
+		b->nested_denials++;
+	b->denial_open = 1;
+	return b->nested_denials;
+}
+
 static __always_inline struct dbf_hold_slot *hold_slot_at(u32 index)
 {
 	return bpf_map_lookup_elem(&holds, &index);
 }
 
 /* Claim a free slot among the first @max. Its index + 1, or 0. */
-static __noinline u32 hold_claim(u32 max)
+GLOBAL_FN int hold_claim(u32 max)
 {
 	for (u32 i = 0; i < DBF_HOLD_SLOTS; i++) {
 		struct dbf_hold_slot *slot = hold_slot_at(i);
@@ -105,13 +114,16 @@ static __always_inline enum dbf_why hold_refusal(struct backend *b, struct dbf_c
 }
 
 /* Stop here until user space answers. DBF_WHY_NONE when the stop is pending and user space was told. */
-static __noinline enum dbf_why hold_begin(struct backend *b, struct dbf_config *cfg, struct dbf_verdict *proto)
+GLOBAL_FN int hold_begin(struct backend *b)
 {
+	struct dbf_config *cfg = config_get();
 	u64 now = bpf_ktime_get_ns();
 	struct dbf_hold_slot *slot;
 	struct dbf_verdict *v;
 	u32 index, seq;
 
+	if (!b || !cfg)
+		return DBF_WHY_NO_SLOT;
 	index = hold_claim(cfg->max_holds);
 	if (!index)
 		return DBF_WHY_NO_SLOT;
@@ -133,7 +145,7 @@ static __noinline enum dbf_why hold_begin(struct backend *b, struct dbf_config *
 	}
 	__sync_val_compare_and_swap(&slot->state, DBF_STATE(seq, DBF_HOLD_CLAIMED), DBF_STATE(seq, DBF_HOLD_OPEN));
 	v = verdict_fact(b);
-	*v = *proto;
+	*v = b->proto;
 	v->how = DBF_HOW_HOLD;
 	v->slot = index - 1;
 	v->slot_seq = seq;
@@ -173,6 +185,10 @@ static __always_inline bool hold_settle(struct backend *b)
 	}
 	b->judged_action = st == DBF_HOLD_KILLED ? DBF_ACTION_KILL :
 			   st == DBF_HOLD_DENIED ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
+	if (b->judged_action == DBF_ACTION_DENY && !b->hold_top && verdict_count_nested(b) > 1) {
+		b->judged_action = DBF_ACTION_KILL;
+		verdict_signal(SIGTERM);
+	}
 	v = verdict_fact(b);
 	v->ptr = b->hold_ptr;
 	v->how = DBF_HOW_HOLD;
@@ -201,17 +217,9 @@ static __always_inline void hold_abandon(struct backend *b)
 	b->hold_slot = 0;
 }
 
-struct judging {		/* a text at a gate */
-	u64 ptr;
-	u32 gate;
-	u32 exec_id;
-	u32 mode;
-	u32 top;
-	struct text text;
-};
-
-static __always_inline u32 verdict_cached(struct backend *b, struct dbf_config *cfg, struct judging *j, u64 *hash)
+static __always_inline u32 verdict_cached(struct backend *b, struct dbf_config *cfg)
 {
+	struct judging *j = &b->judge;
 	struct dbf_session_key sk = { .session = b->session, .tgid = b->tgid };
 	struct dbf_verdict_key key = { .len = j->text.len, .policy_gen = cfg->policy_gen, .mode = j->mode };
 	u32 *class = bpf_map_lookup_elem(&classes, &sk);
@@ -219,19 +227,19 @@ static __always_inline u32 verdict_cached(struct backend *b, struct dbf_config *
 
 	if (!class || !*class)
 		return DBF_ACTION_NONE;
-	key.hash[0] = hash[0];
-	key.hash[1] = hash[1];
+	key.hash[0] = b->text_hash[0];
+	key.hash[1] = b->text_hash[1];
 	key.identity_class = *class;
 	value = bpf_map_lookup_elem(&verdicts, &key);
 	return value ? value->action : DBF_ACTION_NONE;
 }
 
 /* Nobody can be asked, or a signal is impossible here: the fail mode, and why. */
-static __always_inline u32 verdict_fail(struct backend *b, struct dbf_config *cfg, struct dbf_verdict *proto, u32 why)
+static __always_inline u32 verdict_fail(struct backend *b, struct dbf_config *cfg, u32 why)
 {
 	struct dbf_verdict *v = verdict_fact(b);
 
-	*v = *proto;
+	*v = b->proto;
 	v->how = DBF_HOW_FAIL;
 	v->why = why;
 	v->action = cfg->fail_closed ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
@@ -246,16 +254,22 @@ static __always_inline u32 verdict_fail(struct backend *b, struct dbf_config *cf
 }
 
 /*
- * Judge the text that was just put into the batch. Everything that acts is told to user space with a verdict fact; what
+ * Judge the text that was just put into the batch, described in b->judge. The enum dbf_action, NONE while it is held. Everything that acts is told to user space with a verdict fact; what
  * the screen lets pass is not.
  */
-static __noinline u32 verdict_judge(struct backend *b, struct dbf_server *srv, struct dbf_config *cfg, struct judging *j)
+GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 {
-	struct dbf_verdict proto = { .ptr = j->ptr, .gate = j->gate, .exec_id = j->exec_id,
-				     .text_len = j->text.len, .policy_gen = cfg->policy_gen };
-	bool countable = j->text.whole && !j->text.fault;
+	struct dbf_config *cfg = config_get();
 	u32 action = DBF_ACTION_NONE, why;
+	struct judging *j;
+	bool countable;
 
+	if (!b || !srv || !cfg)
+		return DBF_ACTION_ALLOW;
+	j = &b->judge;
+	countable = j->text.whole && !j->text.fault;
+	b->proto = (struct dbf_verdict){ .ptr = j->ptr, .gate = j->gate, .exec_id = j->exec_id,
+					 .text_len = j->text.len, .policy_gen = cfg->policy_gen };
 	b->judged_ptr = j->ptr;
 	b->judged_cycle = b->cycle;
 	b->judged_gen = cfg->policy_gen;
@@ -265,8 +279,10 @@ static __noinline u32 verdict_judge(struct backend *b, struct dbf_server *srv, s
 			count_add(DBF_COUNT_SCREENED, 1);
 			return DBF_ACTION_ALLOW;
 		}
-		siphash_text(b, j->text.off, j->text.len, cfg, proto.hash);
-		action = verdict_cached(b, cfg, j, proto.hash);
+		siphash_text(b, j->text.off, j->text.len);
+		b->proto.hash[0] = b->text_hash[0];
+		b->proto.hash[1] = b->text_hash[1];
+		action = verdict_cached(b, cfg);
 	}
 	count_add(DBF_COUNT_CANDIDATES, 1);
 	if (action == DBF_ACTION_ALLOW) {
@@ -275,11 +291,13 @@ static __noinline u32 verdict_judge(struct backend *b, struct dbf_server *srv, s
 	}
 	why = verdict_may_signal(b, srv);
 	if (why)
-		return verdict_fail(b, cfg, &proto, why);
+		return verdict_fail(b, cfg, why);
 	if (action == DBF_ACTION_DENY || action == DBF_ACTION_KILL) {
 		struct dbf_verdict *v = verdict_fact(b);
 
-		*v = proto;
+		if (!j->top && verdict_count_nested(b) > 1)
+			action = DBF_ACTION_KILL;
+		*v = b->proto;
 		v->how = DBF_HOW_CACHE;
 		v->action = action;
 		v->signal = verdict_signal(verdict_signal_of(action)) ? verdict_signal_of(action) : 0;
@@ -293,10 +311,11 @@ static __noinline u32 verdict_judge(struct backend *b, struct dbf_server *srv, s
 		return DBF_ACTION_ALLOW;
 	why = hold_refusal(b, cfg);
 	if (!why)
-		why = hold_begin(b, cfg, &proto);
+		why = hold_begin(b);
 	if (why)
-		return verdict_fail(b, cfg, &proto, why);
+		return verdict_fail(b, cfg, why);
 	b->hold_ptr = j->ptr;
+	b->hold_top = j->top;
 	return DBF_ACTION_NONE;
 }
 

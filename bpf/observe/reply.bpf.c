@@ -62,6 +62,8 @@ static __always_inline void reply_message(struct walk *w)
 		b->rows++;
 		b->row_bytes += length;
 	} else if (reply_kept(type)) {
+		if (type == 'Z')	/* what ran inside belongs before the end of the cycle */
+			stmt_end_folds(b);
 		reply_put(b, DBF_FACT_REPLY, type, length, w->at, here);
 		if (b->skip && here < DBF_MESSAGE_BYTES)
 			b->skip_kept = DBF_MESSAGE_BYTES - here;
@@ -114,9 +116,10 @@ lost:
 
 static __always_inline void reply_cycle_end(struct backend *b)
 {
-	stmt_end_folds(b);
 	emit_flush(b, b->kind != DBF_SESSION_CLIENT);
 	b->cycle++;
+	b->nested_denials = 0;
+	b->denial_open = 0;
 	b->ready = 0;
 	b->depth = 0;
 	b->top_id = 0;

@@ -18,6 +18,8 @@ int BPF_KPROBE(errcode_entry, u32 sqlerrcode)
 	/* "00", "01", "02" packed six bits a character from '0'. */
 	if (!b || class == 0 || class == (1 << 6) || class == (2 << 6))
 		return 0;
+	hold_settle(b);		/* the error may be our reject's */
+	b->denial_open = 0;
 	e = text_head(b);
 	__builtin_memset(e, 0, sizeof(*e));
 	e->sqlstate = sqlerrcode;

@@ -36,14 +36,17 @@ static __always_inline void stmt_report_fold(struct backend *b, struct fold *f)
 	f->rows = 0;
 }
 
-static __noinline void stmt_end_folds(struct backend *b)
+GLOBAL_FN int stmt_end_folds(struct backend *b)
 {
+	if (!b)
+		return 0;
 	for (u32 i = 0; i < FOLDS; i++) {
 		stmt_report_fold(b, &b->folds[i]);
 		b->folds[i].ptr = 0;
 		b->folds[i].len = 0;
 		b->folds[i].exec_id = 0;
 	}
+	return 0;
 }
 
 /* Drop the frames that have returned; the id of the innermost that has not. */
@@ -75,23 +78,9 @@ static __always_inline void stmt_push(struct backend *b, u64 sp, u64 query_desc,
 	b->depth++;
 }
 
-struct running {		/* what an executor or utility entry was called with */
-	u64 ptr;
-	u64 sp;
-	u64 query_desc;
-	u64 estate;
-	u32 op;
-	u32 dest;
-	u32 gate;
-	u32 again;
-	u32 flags;
-	u32 exec_id;
-	u32 top;
-	struct text text;
-};
-
-static __always_inline struct dbf_exec *stmt_exec_head(struct backend *b, struct running *r, u32 exec_id, u32 parent, u32 flags)
+static __always_inline struct dbf_exec *stmt_exec_head(struct backend *b, u32 exec_id, u32 parent, u32 flags)
 {
+	struct running *r = &b->run;
 	struct dbf_exec *e = text_head(b);
 
 	__builtin_memset(e, 0, sizeof(*e));
@@ -105,11 +94,11 @@ static __always_inline struct dbf_exec *stmt_exec_head(struct backend *b, struct
 }
 
 /* An execution fact without text: user space has it. */
-static __always_inline void stmt_exec_bare(struct backend *b, struct running *r, u32 exec_id, u32 parent, u32 flags)
+static __always_inline void stmt_exec_bare(struct backend *b, u32 exec_id, u32 parent, u32 flags)
 {
-	struct dbf_exec *e = stmt_exec_head(b, r, exec_id, parent, flags);
+	struct dbf_exec *e = stmt_exec_head(b, exec_id, parent, flags);
 
-	e->text.ptr = r->ptr;
+	e->text.ptr = b->run.ptr;
 	emit_commit(b, DBF_FACT_EXEC, sizeof(struct dbf_fact) + sizeof(*e), 0, bpf_ktime_get_ns());
 }
 
@@ -122,30 +111,41 @@ static __always_inline void stmt_name(struct backend *b, struct dbf_server *srv,
 		bpf_probe_read_user_str(e->statement_name, sizeof(e->statement_name), (void *)name);
 }
 
-static __noinline void stmt_judge_exec(struct backend *b, struct dbf_server *srv, struct running *r)
+/* Judge the execution whose text is in b->judge.text. */
+static __always_inline void stmt_judge_exec(struct backend *b, struct dbf_server *srv, u32 exec_id, u32 top)
 {
 	struct dbf_config *cfg = config_get();
-	struct judging j = { .ptr = r->ptr, .gate = r->gate, .exec_id = r->exec_id, .top = r->top, .text = r->text };
 
-	if (cfg && cfg->enforce)
-		verdict_judge(b, srv, cfg, &j);
+	if (!cfg || !cfg->enforce)
+		return;
+	b->judge.ptr = b->run.ptr;
+	b->judge.gate = b->run.gate;
+	b->judge.exec_id = exec_id;
+	b->judge.mode = 0;
+	b->judge.top = top;
+	verdict_judge(b, srv);
 }
 
 /* The client's own statement begins, or goes on, or is one more of the same text. */
-static __noinline void stmt_run_top(struct backend *b, struct dbf_server *srv, struct running *r)
+GLOBAL_FN int stmt_run_top(struct backend *b, struct dbf_server *srv)
 {
 	struct dbf_config *cfg = config_get();
-	bool simple = r->ptr == b->parse_ptr;
-	bool known = r->ptr == b->execute_ptr;
 	struct dbf_exec *e;
+	struct running *r;
+	bool simple, known;
 	u32 id;
 
+	if (!b || !srv || !cfg)
+		return 0;
+	r = &b->run;
+	simple = r->ptr == b->parse_ptr;
+	known = r->ptr == b->execute_ptr;
 	b->nested_parse_ptr = 0;
 	stmt_parent(b, r->sp);
 	if (r->again) {		/* a portal goes on under its first id, which user space knows by its text */
 		stmt_push(b, r->sp, r->query_desc, b->top_id, 0);
-		stmt_exec_bare(b, r, b->top_id, 0, DBF_EXEC_TOP | DBF_EXEC_AGAIN);
-		return;
+		stmt_exec_bare(b, b->top_id, 0, DBF_EXEC_TOP | DBF_EXEC_AGAIN);
+		return 0;
 	}
 	stmt_end_folds(b);
 	b->depth = 0;
@@ -160,18 +160,15 @@ static __noinline void stmt_run_top(struct backend *b, struct dbf_server *srv, s
 		b->execs++;
 	b->execute_ptr = 0;
 	if (simple || known) {
-		stmt_exec_bare(b, r, id, 0, DBF_EXEC_TOP | (simple ? DBF_EXEC_SIMPLE : DBF_EXEC_SAME));
-		if (cfg && cfg->enforce && !verdict_again(b, srv, cfg, r->ptr, r->gate, id))
-			return;
-		if (!cfg || !cfg->enforce || simple)
-			return;
+		stmt_exec_bare(b, id, 0, DBF_EXEC_TOP | (simple ? DBF_EXEC_SIMPLE : DBF_EXEC_SAME));
+		if (!cfg->enforce || !verdict_again(b, srv, cfg, r->ptr, r->gate, id) || simple)
+			return 0;
 	}
-	e = stmt_exec_head(b, r, id, 0, DBF_EXEC_TOP | (known ? DBF_EXEC_SAME : 0));
+	e = stmt_exec_head(b, id, 0, DBF_EXEC_TOP | (known ? DBF_EXEC_SAME : 0));
 	stmt_name(b, srv, e);
-	text_fact(b, DBF_FACT_EXEC, sizeof(*e), r->ptr, DBF_TEXT_TOP, &r->text);
-	r->exec_id = id;
-	r->top = 1;
-	stmt_judge_exec(b, srv, r);
+	text_fact(b, DBF_FACT_EXEC, sizeof(*e), r->ptr, DBF_TEXT_TOP, &b->judge.text);
+	stmt_judge_exec(b, srv, id, 1);
+	return 0;
 }
 
 static __always_inline struct fold *stmt_fold_by_ptr(struct backend *b, struct running *r, u32 parent, u32 *index)
@@ -187,12 +184,15 @@ static __always_inline struct fold *stmt_fold_by_ptr(struct backend *b, struct r
 	return NULL;
 }
 
-static __noinline u32 stmt_fold_by_hash(struct backend *b, u32 parent, u32 len, u64 *hash)
+/* Index + 1 of the fold with the text in b->text_hash, or 0. */
+GLOBAL_FN int stmt_fold_by_hash(struct backend *b, u32 parent, u32 len)
 {
+	if (!b)
+		return 0;
 	for (u32 i = 0; i < FOLDS; i++) {
 		struct fold *f = &b->folds[i];
 
-		if (f->exec_id && f->hash[0] == hash[0] && f->hash[1] == hash[1] && f->len == len &&
+		if (f->exec_id && f->hash[0] == b->text_hash[0] && f->hash[1] == b->text_hash[1] && f->len == len &&
 		    f->parent_id == parent)
 			return i + 1;
 	}
@@ -215,34 +215,39 @@ static __always_inline void stmt_count_fold(struct backend *b, struct fold *f, s
 }
 
 /* Something runs inside the client's statement. */
-static __noinline void stmt_run_nested(struct backend *b, struct dbf_server *srv, struct running *r)
+GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 {
-	u32 parent = stmt_parent(b, r->sp), index = 0, id, saved;
 	struct dbf_config *cfg = config_get();
-	u64 hash[2] = {};
-	struct text t;
+	u32 parent, index = 0, id, saved;
+	struct running *r;
+	struct text *t;
 	struct fold *f;
 
+	if (!b || !srv || !cfg)
+		return 0;
+	r = &b->run;
+	t = &b->judge.text;
+	parent = stmt_parent(b, r->sp);
 	b->nested_parse_ptr = 0;
 	f = stmt_fold_by_ptr(b, r, parent, &index);
-	if (f && (!cfg || !cfg->enforce || f->policy_gen == cfg->policy_gen)) {
+	if (f && (!cfg->enforce || f->policy_gen == cfg->policy_gen)) {
 		stmt_count_fold(b, f, r, index);
-		return;
+		return 0;
 	}
 	id = b->next_exec_id;
-	stmt_exec_head(b, r, id, parent, 0);
+	stmt_exec_head(b, id, parent, 0);
 	saved = b->used;
-	text_fact(b, DBF_FACT_EXEC, sizeof(struct dbf_exec), r->ptr, 0, &r->text);
-	t = r->text;
-	if (t.whole && cfg) {
-		siphash_text(b, t.off, t.len, cfg, hash);
-		index = stmt_fold_by_hash(b, parent, t.len, hash);
+	text_fact(b, DBF_FACT_EXEC, sizeof(struct dbf_exec), r->ptr, 0, t);
+	b->text_hash[0] = b->text_hash[1] = 0;
+	if (t->whole) {
+		siphash_text(b, t->off, t->len);
+		index = stmt_fold_by_hash(b, parent, t->len);
 		if (index) {
 			f = &b->folds[(index - 1) & (FOLDS - 1)];
 			if (!cfg->enforce || f->policy_gen == cfg->policy_gen) {
 				b->used = saved;	/* the text is known: take the fact back */
 				stmt_count_fold(b, f, r, index);
-				return;
+				return 0;
 			}
 		}
 	}
@@ -250,27 +255,27 @@ static __noinline void stmt_run_nested(struct backend *b, struct dbf_server *srv
 	index = b->fold_next++ & (FOLDS - 1);
 	f = &b->folds[index];
 	stmt_report_fold(b, f);
-	f->ptr = t.whole ? r->ptr : 0;
-	f->hash[0] = hash[0];
-	f->hash[1] = hash[1];
-	f->len = t.len;
+	f->ptr = t->whole ? r->ptr : 0;
+	f->hash[0] = b->text_hash[0];
+	f->hash[1] = b->text_hash[1];
+	f->len = t->len;
 	f->exec_id = id;
 	f->parent_id = parent;
 	f->epoch = b->epoch;
-	f->policy_gen = cfg ? cfg->policy_gen : 0;
+	f->policy_gen = cfg->policy_gen;
 	f->executions = 0;
 	f->rows = 0;
 	stmt_count_fold(b, f, r, index + 1);
-	r->exec_id = id;
-	stmt_judge_exec(b, srv, r);
+	stmt_judge_exec(b, srv, id, 0);
+	return 0;
 }
 
-static __always_inline void stmt_run(struct backend *b, struct dbf_server *srv, struct running *r, bool top)
+static __always_inline void stmt_run(struct backend *b, struct dbf_server *srv, bool top)
 {
 	if (top)
-		stmt_run_top(b, srv, r);
+		stmt_run_top(b, srv);
 	else
-		stmt_run_nested(b, srv, r);
+		stmt_run_nested(b, srv);
 }
 
 /*
@@ -307,10 +312,10 @@ int BPF_KPROBE(raw_parser, const char *str, u32 mode)
 	head->id = top ? 0 : stmt_parent(b, PT_REGS_SP(ctx));
 	text_fact(b, DBF_FACT_PARSE, sizeof(*head), (u64)str, top ? DBF_TEXT_TOP : 0, &t);
 	if (cfg->enforce) {
-		struct judging j = { .ptr = (u64)str, .gate = DBF_GATE_PARSE, .mode = mode, .top = top, .text = t };
 		u32 before = b->used;
 
-		if (verdict_judge(b, srv, cfg, &j) == DBF_ACTION_ALLOW && !top && b->used == before && t.whole)
+		b->judge = (struct judging){ .ptr = (u64)str, .gate = DBF_GATE_PARSE, .mode = mode, .top = top, .text = t };
+		if (verdict_judge(b, srv) == DBF_ACTION_ALLOW && !top && b->used == before && t.whole)
 			b->used = saved;
 	}
 	return 0;
@@ -323,7 +328,6 @@ int BPF_KPROBE(raw_parser, const char *str, u32 mode)
 SEC("uprobe")
 int BPF_KPROBE(create_dest_receiver, u32 dest)
 {
-	struct running r = { .op = DBF_OP_EXECUTE, .gate = DBF_GATE_EXECUTE };
 	struct dbf_config *cfg;
 	struct dbf_server *srv;
 	struct dbf_exec *e;
@@ -335,21 +339,19 @@ int BPF_KPROBE(create_dest_receiver, u32 dest)
 	b = task_backend(ctx, &srv, false);
 	if (!b || dest != srv->dest_remote_execute || !hold_settle(b))
 		return 0;
-	r.ptr = stmt_top_text(b, srv);
-	r.dest = dest;
-	if (!r.ptr)
+	b->run = (struct running){ .op = DBF_OP_EXECUTE, .gate = DBF_GATE_EXECUTE, .dest = dest };
+	b->run.ptr = stmt_top_text(b, srv);
+	if (!b->run.ptr)
 		return 0;
 	stmt_end_folds(b);
 	b->depth = 0;
-	b->execute_ptr = r.ptr;
+	b->execute_ptr = b->run.ptr;
 	b->execute_id = b->next_exec_id++;
 	b->top_id = b->execute_id;
 	b->execs++;
-	e = stmt_exec_head(b, &r, b->execute_id, 0, DBF_EXEC_TOP);
-	text_fact(b, DBF_FACT_EXEC, sizeof(*e), r.ptr, DBF_TEXT_TOP, &r.text);
-	r.exec_id = b->execute_id;
-	r.top = 1;
-	stmt_judge_exec(b, srv, &r);
+	e = stmt_exec_head(b, b->execute_id, 0, DBF_EXEC_TOP);
+	text_fact(b, DBF_FACT_EXEC, sizeof(*e), b->run.ptr, DBF_TEXT_TOP, &b->judge.text);
+	stmt_judge_exec(b, srv, b->execute_id, 1);
 	return 0;
 }
 
@@ -359,25 +361,26 @@ int BPF_KPROBE(executor_run, u64 qd)
 {
 	struct dbf_server *srv;
 	struct backend *b = task_backend(ctx, &srv, false);
-	struct running r = { .gate = DBF_GATE_EXECUTOR, .query_desc = qd };
+	struct running *r;
 	u64 dest, plan;
 
 	if (!b || !hold_settle(b))
 		return 0;
-	r.sp = PT_REGS_SP(ctx);
-	r.ptr = task_user_u64(qd + srv->qd_source);
-	r.op = task_user_u32(qd + srv->qd_operation);
-	r.again = task_user_u8(qd + srv->qd_again);
+	r = &b->run;
+	*r = (struct running){ .gate = DBF_GATE_EXECUTOR, .query_desc = qd, .sp = PT_REGS_SP(ctx) };
+	r->ptr = task_user_u64(qd + srv->qd_source);
+	r->op = task_user_u32(qd + srv->qd_operation);
+	r->again = task_user_u8(qd + srv->qd_again);
 	dest = task_user_u64(qd + srv->qd_dest);
-	r.dest = dest ? task_user_u32(dest + srv->dest_kind) : 0;
+	r->dest = dest ? task_user_u32(dest + srv->dest_kind) : 0;
 	plan = task_user_u64(qd + srv->qd_plannedstmt);
 	if (plan && task_user_u8(plan + srv->ps_modifying_cte))
-		r.flags |= DBF_EXEC_MODIFYING_CTE;
-	if (srv->major < 15 && r.op == 5)
-		r.op = DBF_OP_UTILITY;
-	else if (srv->major >= 15 && r.op >= 5)
-		r.op = r.op == 5 ? DBF_OP_MERGE : DBF_OP_UTILITY;
-	stmt_run(b, srv, &r, r.ptr && r.ptr == stmt_top_text(b, srv));
+		r->flags |= DBF_EXEC_MODIFYING_CTE;
+	if (srv->major < 15 && r->op == 5)
+		r->op = DBF_OP_UTILITY;
+	else if (srv->major >= 15 && r->op >= 5)
+		r->op = r->op == 5 ? DBF_OP_MERGE : DBF_OP_UTILITY;
+	stmt_run(b, srv, r->ptr && r->ptr == stmt_top_text(b, srv));
 	return 0;
 }
 
@@ -420,7 +423,7 @@ int BPF_KPROBE(process_utility, u64 pstmt, u64 query)
 {
 	struct dbf_server *srv;
 	struct backend *b = task_backend(ctx, &srv, false);
-	struct running r = { .gate = DBF_GATE_UTILITY, .op = DBF_OP_UTILITY, .ptr = query };
+	struct running *r;
 	u64 stmt, third, fourth;
 	u32 context;
 	bool top;
@@ -435,15 +438,16 @@ int BPF_KPROBE(process_utility, u64 pstmt, u64 query)
 	context = srv->utility_context_arg == 4 ? fourth : third;
 	if (context == 3)	/* PROCESS_UTILITY_SUBCOMMAND: a part of one that was seen */
 		return 0;
-	r.sp = PT_REGS_SP(ctx);
+	r = &b->run;
+	*r = (struct running){ .gate = DBF_GATE_UTILITY, .op = DBF_OP_UTILITY, .ptr = query, .sp = PT_REGS_SP(ctx) };
 	/* In Execute a transaction command runs a copy of the text; only the client's own have context 0. */
 	top = query && (query == stmt_top_text(b, srv) || context == 0);
 	if (top && query != b->parse_ptr && b->execute_id && b->execute_ptr)
-		r.ptr = b->execute_ptr;
+		r->ptr = b->execute_ptr;
 	stmt = task_user_u64(pstmt + srv->ps_utility);
 	if (top)
 		b->top_in_ddl = srv->create_function_tag && stmt &&
 				task_user_u32(stmt) == srv->create_function_tag;
-	stmt_run(b, srv, &r, top);
+	stmt_run(b, srv, top);
 	return 0;
 }

@@ -84,10 +84,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	require(text != NULL);
 	memcpy(text, data + 1, size - 1);
 	for (unsigned round = 0; round < 3; round++) {
+		const struct sql_facts *known, *found;
+
 		/* Push the text out of the one entry that the second engine has. */
 		sql_analyze(fresh, "SELECT 1; SELECT 2", 18, true);
-		check_facts(sql_analyze(engine, text, size - 1, standard),
-			    sql_analyze(fresh, text, size - 1, standard), size - 1);
+		known = sql_analyze(engine, text, size - 1, standard);
+		found = sql_analyze(fresh, text, size - 1, standard);
+		/* The grammar refuses a few numbers by their value (float(99)), as the server does: that may go unseen. */
+		if (found->unknown != SQL_UNKNOWN_SYNTAX || known->unknown != SQL_KNOWN)
+			check_facts(known, found, size - 1);
 	}
 	free(text);
 	return 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* dbfence-policy(5) names every word of the policy language, and its examples load without a warning. */
+/* dbfence-policy(5) names every word of the policy language, and its examples load without a
+ * warning. */
 #include "../lib/test.h"
 
 #include <ctype.h>
@@ -48,7 +49,8 @@ static bool names_word(const char *text, const char *word)
 	for (const char *at = strstr(text, word); at; at = strstr(at + 1, word)) {
 		char before = at == text ? ' ' : at[-1], after = at[len];
 
-		if (!isalnum((unsigned char)before) && before != '_' && !isalnum((unsigned char)after) && after != '_')
+		if (!isalnum((unsigned char)before) && before != '_' &&
+		    !isalnum((unsigned char)after) && after != '_')
 			return true;
 	}
 	return false;
@@ -65,11 +67,14 @@ static void test_keywords(void)
 		CHECK_MSG(names_word(buf_str(&page), word), "the manual does not name '%s'", word);
 	CHECK_MSG(cnt > 45, "only %u keywords", cnt);
 	for (enum sql_effect e = SQL_EFFECT_NONE + 1; e < SQL_EFFECT_MAX; e++)
-		CHECK_MSG(names_word(buf_str(&page), sql_effect_name(e)), "effect %s", sql_effect_name(e));
+		CHECK_MSG(names_word(buf_str(&page), sql_effect_name(e)), "effect %s",
+			  sql_effect_name(e));
 	for (enum sql_func_risk r = 0; r < SQL_RISK_MAX; r++)
-		CHECK_MSG(names_word(buf_str(&page), sql_func_risk_name(r)), "risk %s", sql_func_risk_name(r));
+		CHECK_MSG(names_word(buf_str(&page), sql_func_risk_name(r)), "risk %s",
+			  sql_func_risk_name(r));
 	for (enum sql_unknown u = SQL_KNOWN + 1; u < SQL_UNKNOWN_MAX; u++)
-		CHECK_MSG(names_word(buf_str(&page), sql_unknown_name(u)), "reason %s", sql_unknown_name(u));
+		CHECK_MSG(names_word(buf_str(&page), sql_unknown_name(u)), "reason %s",
+			  sql_unknown_name(u));
 	CHECK(!names_word(buf_str(&page), "no_such_word"));
 }
 
@@ -81,7 +86,7 @@ static void test_examples(void)
 	if (!read_page())
 		return;
 	for (at = strstr(buf_str(&page), "\n.EX\n"); at; at = strstr(end, "\n.EX\n"), cnt++) {
-		struct policy_source src = { .name = "dbfence-policy.5" };
+		struct policy_source src = {.name = "dbfence-policy.5"};
 		struct policy_report report;
 		struct policy_set *set = NULL;
 
@@ -102,8 +107,8 @@ static void test_examples(void)
 }
 
 static const struct test_case cases[] = {
-	{ "keywords", test_keywords },
-	{ "examples", test_examples },
+    {"keywords", test_keywords},
+    {"examples", test_examples},
 };
 
 TEST_MAIN(cases)

@@ -131,7 +131,7 @@ static void test_escapes_are_not_cached_by_shape(void)
 {
 	fresh_engine(64);
 	CHECK_INT(analyze("SELECT E'a\\b'")->unknown, SQL_KNOWN);
-	CHECK_INT(analyze("SELECT E'\xff\xfe'")->unknown, SQL_UNKNOWN_SYNTAX);
+	CHECK_INT(analyze("SELECT E'\\xff\\xfe'")->unknown, SQL_UNKNOWN_SYNTAX);
 	CHECK_INT(analyze("SELECT U&'\0041'")->unknown, SQL_KNOWN);
 	CHECK_INT(analyze("SELECT U&'\00'")->unknown, SQL_UNKNOWN_SYNTAX);
 	CHECK_INT(stats().shape_hits, 0);

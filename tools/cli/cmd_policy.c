@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * `dbfence policy`: check, test and explain work on files alone, without root and without the daemon; show and reload
- * ask the daemon over its control socket.
+ * `dbfence policy`: check, test and explain work on files alone, without root and without the
+ * daemon; show and reload ask the daemon over its control socket.
  */
 #include "cli.h"
 
@@ -13,22 +13,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
 
+#include "control.h"
 #include "policy/cases.h"
 #include "policy/guarantee.h"
 #include "policy/policy.h"
 
-#define REPLY_MAX (1024 * 1024)
 #define EXPLAIN_MAX (1024 * 1024)
-#define REPLY_TIMEOUT_S 10
 
 static int bad_usage(const char *command, const char *why)
 {
-	fprintf(stderr, "dbfence policy %s: %s; see dbfence policy %s --help\n", command, why, command);
+	fprintf(stderr, "dbfence policy %s: %s; see dbfence policy %s --help\n", command, why,
+		command);
 	return CLI_USAGE;
 }
 
@@ -49,18 +45,21 @@ static json_t *json_text(const char *text)
 		return value;
 	buf_init(&clean, EXPLAIN_MAX * 3UL);
 	for (; *text; text++)
-		buf_printf(&clean, "%s", (unsigned char)*text < 0x80 ? (char[]){ *text, '\0' } : "\xef\xbf\xbd");
+		buf_printf(&clean, "%s",
+			   (unsigned char)*text < 0x80 ? (char[]){*text, '\0'} : "\xef\xbf\xbd");
 	value = json_string(buf_str(&clean));
 	buf_fini(&clean);
 	return value ? value : json_string("");
 }
 
-/* --- check ------------------------------------------------------------------------------------------- */
+/* --- check
+ * ------------------------------------------------------------------------------------------- */
 
 static void check_usage(FILE *out)
 {
 	fprintf(out, "usage: dbfence policy check [--json] [PATH...]\n\n"
-		     "Loads policy files, or directories of *.yaml and *.yml files, and says what is wrong with them and what\n"
+		     "Loads policy files, or directories of *.yaml and *.yml files, and says what "
+		     "is wrong with them and what\n"
 		     "their denying rules can promise. Without PATH: " CLI_DEFAULT_POLICIES ".\n\n"
 		     "  --json   one object for all paths\n\n"
 		     "exit status: 0 no errors (warnings allowed), 1 errors, 2 usage\n");
@@ -74,14 +73,17 @@ static json_t *json_finding(const char *line, size_t len)
 	unsigned row, column;
 	const char *at;
 
-	snprintf(text, sizeof(text), "%.*s", (int)(len < sizeof(text) ? len : sizeof(text) - 1), line);
+	snprintf(text, sizeof(text), "%.*s", (int)(len < sizeof(text) ? len : sizeof(text) - 1),
+		 line);
 	for (at = strchr(text, ':'); at; at = strchr(at + 1, ':'))
 		if (sscanf(at, ":%u:%u: ", &row, &column) == 2)
 			break;
 	if (!at)
-		return json_pack("{s:s, s:o}", "severity", warning ? "warning" : "error", "message", json_text(text));
-	return json_pack("{s:s, s:s%, s:i, s:i, s:o}", "severity", warning ? "warning" : "error", "file", text,
-			 (size_t)(at - text), "line", (int)row, "column", (int)column, "message", json_text(text));
+		return json_pack("{s:s, s:o}", "severity", warning ? "warning" : "error", "message",
+				 json_text(text));
+	return json_pack("{s:s, s:s%, s:i, s:i, s:o}", "severity", warning ? "warning" : "error",
+			 "file", text, (size_t)(at - text), "line", (int)row, "column", (int)column,
+			 "message", json_text(text));
 }
 
 static json_t *json_findings(const struct policy_report *report)
@@ -99,10 +101,12 @@ static void json_exceptions(json_t *rule, const struct policy_set *set, unsigned
 	json_t *list = json_array();
 	const char *tag;
 
-	for (enum guarantee_reason reason = GUARANTEE_ROLLED_BACK; reason < GUARANTEE_REASON_MAX; reason++)
+	for (enum guarantee_reason reason = GUARANTEE_ROLLED_BACK; reason < GUARANTEE_REASON_MAX;
+	     reason++)
 		for (unsigned i = 0; (tag = policy_rule_exception(set, idx, reason, i)); i++)
-			json_array_append_new(list, json_pack("{s:s, s:s}", "command", tag, "reason",
-							      policy_guarantee_reason(reason)));
+			json_array_append_new(list,
+					      json_pack("{s:s, s:s}", "command", tag, "reason",
+							policy_guarantee_reason(reason)));
 	json_object_set_new(rule, "nested_exceptions", list);
 }
 
@@ -112,30 +116,38 @@ static void json_rules(json_t *rules, const struct policy_set *set)
 	json_t *rule;
 
 	for (unsigned i = 0; policy_rule_info(set, i, &info); i++) {
-		rule = json_pack("{s:s, s:s, s:s, s:i, s:s, s:s, s:s}", "policy", info.policy, "rule", info.rule, "file",
-				 info.file, "line", (int)info.line, "action", policy_action_name(info.action), "mode",
-				 policy_mode_name(info.mode), "on_failure", policy_failure_name(info.on_failure));
+		rule =
+		    json_pack("{s:s, s:s, s:s, s:i, s:s, s:s, s:s}", "policy", info.policy, "rule",
+			      info.rule, "file", info.file, "line", (int)info.line, "action",
+			      policy_action_name(info.action), "mode", policy_mode_name(info.mode),
+			      "on_failure", policy_failure_name(info.on_failure));
 		if (info.severity)
 			json_object_set_new(rule, "severity", json_string(info.severity));
 		if (info.action >= POLICY_DENY) {
-			json_object_set_new(rule, "guarantee", json_string(policy_guarantee_name(info.asked)));
-			json_object_set_new(rule, "postgresql_server", json_string(policy_guarantee_name(info.top)));
+			json_object_set_new(rule, "guarantee",
+					    json_string(policy_guarantee_name(info.asked)));
+			json_object_set_new(rule, "postgresql_server",
+					    json_string(policy_guarantee_name(info.top)));
 			json_object_set_new(rule, "postgresql_server_nested",
 					    json_string(policy_guarantee_name(info.nested)));
+			json_object_set_new(rule, "evadable_through_views",
+					    json_boolean(info.by_name));
 			json_exceptions(rule, set, i);
 		}
 		json_array_append_new(rules, rule);
 	}
 }
 
-static void print_exceptions(const struct policy_set *set, unsigned idx, enum guarantee_reason reason)
+static void print_exceptions(const struct policy_set *set, unsigned idx,
+			     enum guarantee_reason reason)
 {
 	const char *tag;
 	unsigned i;
 
 	for (i = 0; (tag = policy_rule_exception(set, idx, reason, i)); i++)
 		if (i < 4)
-			printf("%s%s", i ? ", " : "      inside functions and DO blocks not: ", tag);
+			printf("%s%s",
+			       i ? ", " : "      inside functions and DO blocks not: ", tag);
 	if (i > 4)
 		printf(" and %u more", i - 4);
 	if (i)
@@ -149,17 +161,22 @@ static void print_rules(const struct policy_set *set)
 	for (unsigned i = 0; policy_rule_info(set, i, &info); i++) {
 		if (info.action < POLICY_DENY)
 			continue;
-		printf("  %s/%s: %s, %s: asks to %s; PostgreSQL server vantage: %s%s\n", info.policy, info.rule,
-		       policy_action_name(info.action), policy_mode_name(info.mode), policy_guarantee_name(info.asked),
-		       policy_guarantee_name(info.top), info.top < info.asked ? " (less than asked)" : "");
+		printf("  %s/%s: %s, %s: asks to %s; PostgreSQL server vantage: %s%s\n",
+		       info.policy, info.rule, policy_action_name(info.action),
+		       policy_mode_name(info.mode), policy_guarantee_name(info.asked),
+		       policy_guarantee_name(info.top),
+		       info.top < info.asked ? " (less than asked)" : "");
 		print_exceptions(set, i, GUARANTEE_ROLLED_BACK);
 		print_exceptions(set, i, GUARANTEE_STAYS);
+		if (info.by_name)
+			printf("      names objects: what is reached through views, rules and "
+			       "functions is not in the text\n");
 	}
 }
 
 static int check_path(const char *path, json_t *json, unsigned *errors, unsigned *warnings)
 {
-	struct policy_summary summary = { 0 };
+	struct policy_summary summary = {0};
 	struct policy_report report;
 	struct policy_set *set = NULL;
 	json_t *findings;
@@ -185,8 +202,8 @@ static int check_path(const char *path, json_t *json, unsigned *errors, unsigned
 	} else {
 		fputs(buf_str(&report.text), stderr);
 		if (set) {
-			printf("%s: %u policies, %u rules, %u of them enforced\n", path, summary.policies, summary.rules,
-			       summary.enforcing_rules);
+			printf("%s: %u policies, %u rules, %u of them enforced\n", path,
+			       summary.policies, summary.rules, summary.enforcing_rules);
 			print_rules(set);
 		}
 	}
@@ -197,8 +214,9 @@ static int check_path(const char *path, json_t *json, unsigned *errors, unsigned
 
 static int policy_check(int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { 0 } };
-	static char *defaults[] = { CLI_DEFAULT_POLICIES };
+	static const struct option options[] = {
+	    {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+	static char *defaults[] = {CLI_DEFAULT_POLICIES};
 	unsigned errors = 0, warnings = 0;
 	json_t *json = NULL;
 	bool as_json = false;
@@ -236,7 +254,8 @@ static int policy_check(int argc, char **argv)
 	return errors ? CLI_NEGATIVE : CLI_DONE;
 }
 
-/* --- explain and test -------------------------------------------------------------------------------- */
+/* --- explain and test
+ * -------------------------------------------------------------------------------- */
 
 static struct sql_engine *new_engine(void)
 {
@@ -252,21 +271,24 @@ static struct sql_engine *new_engine(void)
 
 static void explain_usage(FILE *out)
 {
-	fprintf(out, "usage: dbfence policy explain [OPTIONS] SQL\n\n"
-		     "Says what a statement does, which rule matches it and why every other one does not. SQL - reads standard\n"
-		     "input. What is not said about the client is unknown, as it can be on a real connection.\n\n"
-		     "  --policies PATH      a file or directory (default " CLI_DEFAULT_POLICIES ")\n"
-		     "  --user U             database user\n"
-		     "  --database D\n"
-		     "  --application A      application_name\n"
-		     "  --exe E              the client's executable\n"
-		     "  --uid N              the client's user id\n"
-		     "  --client-address A\n"
-		     "  --environment E      the server's label\n"
-		     "  --transport T        tcp, tls or unix\n"
-		     "  --enforce            as if every policy were in enforce mode\n"
-		     "  --json\n\n"
-		     "exit status: 0 explained, 1 the policies do not load, 2 usage\n");
+	fprintf(out,
+		"usage: dbfence policy explain [OPTIONS] SQL\n\n"
+		"Says what a statement does, which rule matches it and why every other one does "
+		"not. SQL - reads standard\n"
+		"input. What is not said about the client is unknown, as it can be on a real "
+		"connection.\n\n"
+		"  --policies PATH      a file or directory (default " CLI_DEFAULT_POLICIES ")\n"
+		"  --user U             database user\n"
+		"  --database D\n"
+		"  --application A      application_name\n"
+		"  --exe E              the client's executable\n"
+		"  --uid N              the client's user id\n"
+		"  --client-address A\n"
+		"  --environment E      the server's label\n"
+		"  --transport T        tcp, tls or unix\n"
+		"  --enforce            as if every policy were in enforce mode\n"
+		"  --json\n\n"
+		"exit status: 0 explained, 1 the policies do not load, 2 usage\n");
 }
 
 struct explain {
@@ -278,19 +300,19 @@ struct explain {
 enum { OPT_CLIENT_ADDRESS = 256, OPT_ENVIRONMENT, OPT_TRANSPORT, OPT_ENFORCE };
 
 static const struct option explain_options[] = {
-	{ "policies", required_argument, NULL, 'p' },
-	{ "user", required_argument, NULL, 'u' },
-	{ "database", required_argument, NULL, 'd' },
-	{ "application", required_argument, NULL, 'a' },
-	{ "exe", required_argument, NULL, 'e' },
-	{ "uid", required_argument, NULL, 'n' },
-	{ "client-address", required_argument, NULL, OPT_CLIENT_ADDRESS },
-	{ "environment", required_argument, NULL, OPT_ENVIRONMENT },
-	{ "transport", required_argument, NULL, OPT_TRANSPORT },
-	{ "enforce", no_argument, NULL, OPT_ENFORCE },
-	{ "json", no_argument, NULL, 'j' },
-	{ "help", no_argument, NULL, 'h' },
-	{ 0 },
+    {"policies", required_argument, NULL, 'p'},
+    {"user", required_argument, NULL, 'u'},
+    {"database", required_argument, NULL, 'd'},
+    {"application", required_argument, NULL, 'a'},
+    {"exe", required_argument, NULL, 'e'},
+    {"uid", required_argument, NULL, 'n'},
+    {"client-address", required_argument, NULL, OPT_CLIENT_ADDRESS},
+    {"environment", required_argument, NULL, OPT_ENVIRONMENT},
+    {"transport", required_argument, NULL, OPT_TRANSPORT},
+    {"enforce", no_argument, NULL, OPT_ENFORCE},
+    {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},
+    {0},
 };
 
 static int explain_uid(struct explain *explain, const char *text)
@@ -364,16 +386,18 @@ static json_t *json_statement(const struct sql_stmt *stmt)
 	json_t *objects = json_array(), *functions = json_array(), *object;
 
 	for (unsigned i = 0; i < stmt->object_cnt; i++) {
-		object = json_pack("{s:s, s:o, s:o}", "kind", sql_object_kind_name(stmt->objects[i].kind), "name",
-				   json_text(stmt->objects[i].name), "effects", json_effects(stmt->objects[i].effects));
+		object = json_pack("{s:s, s:o, s:o}", "kind",
+				   sql_object_kind_name(stmt->objects[i].kind), "name",
+				   json_text(stmt->objects[i].name), "effects",
+				   json_effects(stmt->objects[i].effects));
 		if (stmt->objects[i].schema)
 			json_object_set_new(object, "schema", json_text(stmt->objects[i].schema));
 		json_array_append_new(objects, object);
 	}
 	for (unsigned i = 0; i < stmt->function_cnt; i++)
-		json_array_append_new(functions,
-				      json_pack("{s:o, s:s}", "name", json_text(stmt->functions[i].name), "risk",
-						sql_func_risk_name(stmt->functions[i].risk)));
+		json_array_append_new(
+		    functions, json_pack("{s:o, s:s}", "name", json_text(stmt->functions[i].name),
+					 "risk", sql_func_risk_name(stmt->functions[i].risk)));
 	return json_pack("{s:o, s:o, s:o, s:o}", "command", json_text(stmt->command), "effects",
 			 json_effects(stmt->effects), "objects", objects, "functions", functions);
 }
@@ -383,26 +407,32 @@ static json_t *json_decision(const struct policy_decision *decision)
 	json_t *matches = json_array(), *unknown = json_array(), *json;
 
 	for (unsigned i = 0; i < decision->match_cnt; i++)
-		json_array_append_new(matches, json_pack("{s:s, s:s, s:s, s:s, s:b}", "policy", decision->matches[i].policy,
-							 "rule", decision->matches[i].rule, "action",
-							 policy_action_name(decision->matches[i].action), "mode",
-							 policy_mode_name(decision->matches[i].mode), "by_fail_mode",
-							 decision->matches[i].by_fail_mode));
+		json_array_append_new(matches,
+				      json_pack("{s:s, s:s, s:s, s:s, s:b}", "policy",
+						decision->matches[i].policy, "rule",
+						decision->matches[i].rule, "action",
+						policy_action_name(decision->matches[i].action),
+						"mode", policy_mode_name(decision->matches[i].mode),
+						"by_fail_mode", decision->matches[i].by_fail_mode));
 	for (unsigned i = 0; i < decision->unknown_cnt; i++)
 		json_array_append_new(unknown, json_string(decision->unknown_attributes[i]));
-	json = json_pack("{s:s, s:s, s:o, s:o}", "action", policy_action_name(decision->action), "shadow",
-			 policy_action_name(decision->shadow), "matches", matches, "unknown_attributes", unknown);
+	json = json_pack("{s:s, s:s, s:o, s:o}", "action", policy_action_name(decision->action),
+			 "shadow", policy_action_name(decision->shadow), "matches", matches,
+			 "unknown_attributes", unknown);
 	if (decision->deciding) {
 		json_object_set_new(json, "policy", json_string(decision->deciding->policy));
 		json_object_set_new(json, "rule", json_string(decision->deciding->rule));
-		json_object_set_new(json, "mode", json_string(policy_mode_name(decision->deciding->mode)));
+		json_object_set_new(json, "mode",
+				    json_string(policy_mode_name(decision->deciding->mode)));
 		if (decision->deciding->message)
-			json_object_set_new(json, "message", json_text(decision->deciding->message));
+			json_object_set_new(json, "message",
+					    json_text(decision->deciding->message));
 	}
 	return json;
 }
 
-static void explain_print(const struct explain *explain, const struct policy_set *set, const struct sql_facts *facts)
+static void explain_print(const struct explain *explain, const struct policy_set *set,
+			  const struct sql_facts *facts)
 {
 	struct policy_decision decision;
 	json_t *statements;
@@ -413,17 +443,19 @@ static void explain_print(const struct explain *explain, const struct policy_set
 		statements = json_array();
 		for (unsigned i = 0; i < facts->stmt_cnt; i++)
 			json_array_append_new(statements, json_statement(&facts->stmts[i]));
-		print_json(json_pack("{s:o, s:s, s:o, s:o, s:o}", "text", json_text(facts->masked), "unknown",
-				     facts->unknown == SQL_KNOWN ? "" : sql_unknown_name(facts->unknown), "effects",
-				     json_effects(facts->effects), "statements", statements, "decision",
-				     json_decision(&decision)));
+		print_json(json_pack(
+		    "{s:o, s:s, s:o, s:o, s:o}", "text", json_text(facts->masked), "unknown",
+		    facts->unknown == SQL_KNOWN ? "" : sql_unknown_name(facts->unknown), "effects",
+		    json_effects(facts->effects), "statements", statements, "decision",
+		    json_decision(&decision)));
 		return;
 	}
 	buf_init(&out, EXPLAIN_MAX);
 	policy_explain(set, facts, &explain->who, &out);
 	fputs(buf_str(&out), stdout);
 	if (buf_err(&out))
-		fprintf(stderr, "dbfence: the explanation is longer than %d bytes and was cut\n", EXPLAIN_MAX);
+		fprintf(stderr, "dbfence: the explanation is longer than %d bytes and was cut\n",
+			EXPLAIN_MAX);
 	buf_fini(&out);
 }
 
@@ -472,7 +504,8 @@ static int explain_stdin(const struct explain *explain)
 
 static int policy_explain_cmd(int argc, char **argv)
 {
-	struct explain explain = { .policies = CLI_DEFAULT_POLICIES, .who = { .engine = "postgresql" } };
+	struct explain explain = {.policies = CLI_DEFAULT_POLICIES,
+				  .who = {.engine = "postgresql"}};
 	int opt, code;
 
 	while ((opt = getopt_long(argc, argv, "", explain_options, NULL)) != -1) {
@@ -494,15 +527,17 @@ static int policy_explain_cmd(int argc, char **argv)
 static void test_usage(FILE *out)
 {
 	fprintf(out, "usage: dbfence policy test [--json] CASES...\n\n"
-		     "Runs tables of cases: SQL, identity, expected action and rule. Each file names its policy, which is judged\n"
+		     "Runs tables of cases: SQL, identity, expected action and rule. Each file "
+		     "names its policy, which is judged\n"
 		     "as if it were in enforce mode. dbfence-policy(5) describes the format.\n\n"
 		     "exit status: 0 all cases hold, 1 some do not, 2 usage\n");
 }
 
 static int policy_test(int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { 0 } };
-	struct policy_cases_result result = { 0 };
+	static const struct option options[] = {
+	    {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+	struct policy_cases_result result = {0};
 	struct sql_engine *engine;
 	struct policy_report report;
 	bool as_json = false;
@@ -526,93 +561,19 @@ static int policy_test(int argc, char **argv)
 	for (; optind < argc; optind++)
 		policy_cases_run(argv[optind], engine, &result, &report);
 	if (as_json)
-		print_json(json_pack("{s:i, s:i, s:o}", "passed", (int)result.passed, "failed", (int)result.failed, "findings",
-				     json_findings(&report)));
+		print_json(json_pack("{s:i, s:i, s:o}", "passed", (int)result.passed, "failed",
+				     (int)result.failed, "findings", json_findings(&report)));
 	else
-		printf("%s%u passed, %u failed\n", buf_str(&report.text), result.passed, result.failed);
+		printf("%s%u passed, %u failed\n", buf_str(&report.text), result.passed,
+		       result.failed);
 	opt = report.errors || result.failed ? CLI_NEGATIVE : CLI_DONE;
 	policy_report_fini(&report);
 	sql_engine_free(engine);
 	return opt;
 }
 
-/* --- show and reload --------------------------------------------------------------------------------- */
-
-static int unreachable(const struct cli *cli, const char *why)
-{
-	fprintf(stderr, "dbfence: cannot reach the daemon at %s: %s\n", cli->socket, why);
-	return CLI_UNREACHABLE;
-}
-
-static int connect_daemon(const struct cli *cli, int *out)
-{
-	struct timeval timeout = { .tv_sec = REPLY_TIMEOUT_S };
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd;
-
-	if (strlen(cli->socket) >= sizeof(addr.sun_path))
-		return unreachable(cli, "the path is too long for a unix socket");
-	memcpy(addr.sun_path, cli->socket, strlen(cli->socket) + 1);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return unreachable(cli, strerror(errno));
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
-		int code = unreachable(cli, errno == ENOENT || errno == ECONNREFUSED ?
-						    "dbfenced does not run, or listens elsewhere (--socket)" :
-						    strerror(errno));
-
-		close(fd);
-		return code;
-	}
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-	*out = fd;
-	return CLI_DONE;
-}
-
-/* One line of JSON; NULL after a message. */
-static json_t *read_reply(const struct cli *cli, int fd)
-{
-	char *line = malloc(REPLY_MAX);
-	const char *end = NULL;
-	json_t *json = NULL;
-	json_error_t error;
-	size_t len = 0;
-	ssize_t n;
-
-	while (line && !end && len < REPLY_MAX) {
-		n = recv(fd, line + len, REPLY_MAX - len, 0);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		end = memchr(line + len, '\n', (size_t)n);
-		len += (size_t)n;
-	}
-	if (end)
-		json = json_loadb(line, (size_t)(end - line), 0, &error);
-	if (!json_is_object(json)) {
-		unreachable(cli, end ? "its answer is not JSON" : "it did not answer");
-		json_decref(json);
-		json = NULL;
-	}
-	free(line);
-	return json;
-}
-
-static int ask_daemon(const struct cli *cli, const char *cmd, json_t **out)
-{
-	char request[64];
-	int fd, len = snprintf(request, sizeof(request), "{\"cmd\":\"%s\"}\n", cmd), code = connect_daemon(cli, &fd);
-
-	if (code)
-		return code;
-	if (send(fd, request, (size_t)len, MSG_NOSIGNAL) != len)
-		code = unreachable(cli, strerror(errno));
-	else
-		*out = read_reply(cli, fd);
-	close(fd);
-	return code ? code : *out ? CLI_DONE : CLI_UNREACHABLE;
-}
+/* --- show and reload
+ * --------------------------------------------------------------------------------- */
 
 static void print_value(const char *key, const json_t *value, int indent)
 {
@@ -623,13 +584,12 @@ static void print_value(const char *key, const json_t *value, int indent)
 	if (json_is_object(value)) {
 		if (key)
 			printf("%*s%s:\n", indent, "", key);
-		json_object_foreach((json_t *)value, name, item)
-			if (strcmp(name, "ok") || indent)
-				print_value(name, item, key ? indent + 2 : indent);
+		json_object_foreach((json_t *)value, name, item) if (strcmp(name, "ok") || indent)
+		    print_value(name, item, key ? indent + 2 : indent);
 	} else if (json_is_array(value)) {
 		printf("%*s%s:\n", indent, "", key ? key : "-");
-		json_array_foreach(value, i, item)
-			print_value(json_is_object(item) || json_is_array(item) ? "-" : NULL, item, indent + 2);
+		json_array_foreach(value, i, item) print_value(
+		    json_is_object(item) || json_is_array(item) ? "-" : NULL, item, indent + 2);
 	} else {
 		printf("%*s%s%s", indent, "", key ? key : "-", key ? ": " : " ");
 		if (json_is_string(value))
@@ -639,7 +599,9 @@ static void print_value(const char *key, const json_t *value, int indent)
 		else if (json_is_real(value))
 			printf("%g\n", json_real_value(value));
 		else
-			printf("%s\n", json_is_true(value) ? "yes" : json_is_false(value) ? "no" : "unknown");
+			printf("%s\n", json_is_true(value)    ? "yes"
+				       : json_is_false(value) ? "no"
+							      : "unknown");
 	}
 }
 
@@ -647,18 +609,24 @@ static void daemon_usage(FILE *out, const char *name)
 {
 	bool show = !strcmp(name, "show");
 
-	fprintf(out, "usage: dbfence [--socket PATH] policy %s [--json]\n\n%s\n\n  --json   the daemon's answer as it is\n\n"
-		     "exit status: 0 done, 1 the daemon refused, 2 usage, 3 the daemon cannot be reached\n",
-		name, show ? "Prints the policies that the daemon has loaded." :
-			     "Makes the daemon read its policies again. A file with errors changes nothing, and is named.");
+	fprintf(
+	    out,
+	    "usage: dbfence [--socket PATH] policy %s [--json]\n\n%s\n\n  --json   the daemon's "
+	    "answer as it is\n\n"
+	    "exit status: 0 done, 1 the daemon refused, 2 usage, 3 the daemon cannot be reached\n",
+	    name,
+	    show ? "Prints the policies that the daemon has loaded."
+		 : "Makes the daemon read its policies again. A file with errors changes nothing, "
+		   "and is named.");
 }
 
-static int policy_daemon(const struct cli *cli, const char *name, const char *cmd, int argc, char **argv)
+static int policy_daemon(const struct cli *cli, const char *name, const char *cmd, int argc,
+			 char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { 0 } };
-	bool as_json = false, ok;
+	static const struct option options[] = {
+	    {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+	bool as_json = false;
 	json_t *reply = NULL;
-	const char *error;
 	int opt, code;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -672,32 +640,29 @@ static int policy_daemon(const struct cli *cli, const char *name, const char *cm
 	}
 	if (optind != argc)
 		return bad_usage(name, "no argument is wanted");
-	code = ask_daemon(cli, cmd, &reply);
+	code = control_ask(cli->socket, cmd, &reply);
 	if (code)
 		return code;
-	ok = json_is_true(json_object_get(reply, "ok"));
-	error = json_string_value(json_object_get(reply, "error"));
 	if (as_json) {
 		print_json(reply);
 	} else {
-		if (ok)
-			print_value(NULL, reply, 0);
-		else
-			fprintf(stderr, "dbfence: the daemon refused: %s\n", error ? error : "no reason given");
+		print_value(NULL, reply, 0);
 		json_decref(reply);
 	}
-	return ok ? CLI_DONE : CLI_NEGATIVE;
+	return CLI_DONE;
 }
 
 static void usage(FILE *out)
 {
-	fprintf(out, "usage: dbfence policy COMMAND [--help] [...]\n\n"
-		     "  check    load policy files: errors, warnings, and what denying rules can promise\n"
-		     "  test     run tables of cases against policy files\n"
-		     "  explain  what one statement does, which rule matches it, and why not the others\n"
-		     "  show     the policies that the daemon has loaded\n"
-		     "  reload   make the daemon read its policies again\n\n"
-		     "exit status: 0 done, 1 negative answer, 2 usage, 3 the daemon cannot be reached\n");
+	fprintf(
+	    out,
+	    "usage: dbfence policy COMMAND [--help] [...]\n\n"
+	    "  check    load policy files: errors, warnings, and what denying rules can promise\n"
+	    "  test     run tables of cases against policy files\n"
+	    "  explain  what one statement does, which rule matches it, and why not the others\n"
+	    "  show     the policies that the daemon has loaded\n"
+	    "  reload   make the daemon read its policies again\n\n"
+	    "exit status: 0 done, 1 negative answer, 2 usage, 3 the daemon cannot be reached\n");
 }
 
 int cli_policy(const struct cli *cli, int argc, char **argv)

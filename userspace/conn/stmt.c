@@ -155,8 +155,7 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 		struct stmt *old = top->nested[i];
 
 		if (old->text_hash != st->text_hash || old->pub.parent_id != st->pub.parent_id ||
-		    old->pub.captured != st->pub.captured || memcmp(old->pub.text, st->pub.text, st->pub.captured) ||
-		    (old->pub.has_verdict && old->pub.sqlstate[0]))
+		    old->pub.captured != st->pub.captured || memcmp(old->pub.text, st->pub.text, st->pub.captured))
 			continue;
 		old->ptr = st->ptr;
 		stmt_free(t, st);

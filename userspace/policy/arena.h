@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory that is given back all at once: what one policy set, or one YAML file, consists of. Nothing else
- * lives here, and nothing is freed singly.
+ * Memory that is given back all at once: what one policy set, or one YAML file, consists of.
+ * Nothing else lives here, and nothing is freed singly.
  */
 #ifndef DBFENCE_POLICY_ARENA_H
 #define DBFENCE_POLICY_ARENA_H
@@ -11,7 +11,7 @@
 struct arena_chunk;
 
 struct arena {
-	struct arena_chunk *head;	/* owned */
+	struct arena_chunk *head; /* owned */
 };
 
 void arena_init(struct arena *arena);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A cases file is one mapping: `policy` (a path relative to the file), `identity` (defaults for all cases) and
- * `cases`, each with `sql`, `expect` (an action), and optionally `rule` (the deciding rule), `identity` (over the
- * defaults), `by_fail_mode`, `unknown` (judge the text as unknown for this reason) and `why`.
+ * A cases file is one mapping: `policy` (a path relative to the file), `identity` (defaults for all
+ * cases) and `cases`, each with `sql`, `expect` (an action), and optionally `rule` (the deciding
+ * rule), `identity` (over the defaults), `by_fail_mode`, `unknown` (judge the text as unknown for
+ * this reason) and `why`.
  */
 #include "policy/cases.h"
 
@@ -20,13 +21,14 @@
 struct run {
 	const char *file;
 	struct arena arena;
-	struct policy_set *set;			/* owned */
-	struct sql_engine *engine;		/* borrowed */
-	struct policy_cases_result *result;	/* borrowed */
-	struct policy_report *report;		/* borrowed */
+	struct policy_set *set;		    /* owned */
+	struct sql_engine *engine;	    /* borrowed */
+	struct policy_cases_result *result; /* borrowed */
+	struct policy_report *report;	    /* borrowed */
 };
 
-static bool known_key(struct run *run, const struct yaml_node *map, const char *const *keys, const char *what)
+static bool known_key(struct run *run, const struct yaml_node *map, const char *const *keys,
+		      const char *what)
 {
 	bool ok = true;
 	unsigned k;
@@ -36,8 +38,8 @@ static bool known_key(struct run *run, const struct yaml_node *map, const char *
 			;
 		if (keys[k])
 			continue;
-		yaml_finding(run->report, run->file, map->items[i], false, "unknown key '%.60s' in %s",
-			     map->items[i]->value, what);
+		yaml_finding(run->report, run->file, map->items[i], false,
+			     "unknown key '%.60s' in %s", map->items[i]->value, what);
 		ok = false;
 	}
 	return ok;
@@ -58,12 +60,14 @@ static const char *text_of(const struct yaml_node *map, const char *key)
 
 static int fill_identity(struct run *run, const struct yaml_node *map, struct identity *who)
 {
-	static const char *const keys[] = { "engine",	 "database",	   "db_user",	     "application_name",
-					    "transport", "server_address", "client_address", "exe",
-					    "cgroup",	 "environment",	   "uid",	     NULL };
-	const char **fields[] = { &who->engine,	   &who->database,	 &who->db_user,	       &who->application_name,
-				  &who->transport, &who->server_address, &who->client_address, &who->exe,
-				  &who->cgroup,	   &who->environment };
+	static const char *const keys[] = {"engine",	       "database",  "db_user",
+					   "application_name", "transport", "server_address",
+					   "client_address",   "exe",	    "cgroup",
+					   "environment",      "uid",	    NULL};
+	const char **fields[] = {&who->engine,		 &who->database,  &who->db_user,
+				 &who->application_name, &who->transport, &who->server_address,
+				 &who->client_address,	 &who->exe,	  &who->cgroup,
+				 &who->environment};
 	const struct yaml_node *value;
 
 	if (!map)
@@ -88,7 +92,8 @@ static int fill_identity(struct run *run, const struct yaml_node *map, struct id
 static void judge(struct run *run, const struct yaml_node *item, const struct sql_facts *facts,
 		  const struct identity *who)
 {
-	const char *expect = text_of(item, "expect"), *rule = text_of(item, "rule"), *fail = text_of(item, "by_fail_mode");
+	const char *expect = text_of(item, "expect"), *rule = text_of(item, "rule"),
+		   *fail = text_of(item, "by_fail_mode");
 	struct policy_decision decision;
 	const char *got, *got_rule;
 	bool ok;
@@ -104,14 +109,16 @@ static void judge(struct run *run, const struct yaml_node *item, const struct sq
 		return;
 	}
 	run->result->failed++;
-	yaml_finding(run->report, run->file, item, false, "expected %s%s%s, got %s by %s%s: %.200s", expect,
-		     rule ? " by " : "", rule ? rule : "", got, got_rule,
-		     decision.deciding && decision.deciding->by_fail_mode ? " (fail mode)" : "", text_of(item, "sql"));
+	yaml_finding(run->report, run->file, item, false, "expected %s%s%s, got %s by %s%s: %.200s",
+		     expect, rule ? " by " : "", rule ? rule : "", got, got_rule,
+		     decision.deciding && decision.deciding->by_fail_mode ? " (fail mode)" : "",
+		     text_of(item, "sql"));
 }
 
 static int run_case(struct run *run, const struct yaml_node *item, const struct identity *defaults)
 {
-	static const char *const keys[] = { "sql", "expect", "rule", "identity", "by_fail_mode", "unknown", "why", NULL };
+	static const char *const keys[] = {"sql",	   "expect",  "rule", "identity",
+					   "by_fail_mode", "unknown", "why",  NULL};
 	struct identity who = *defaults;
 	enum sql_unknown unknown;
 	const char *sql, *expect, *rule;
@@ -133,7 +140,8 @@ static int run_case(struct run *run, const struct yaml_node *item, const struct 
 		unknown = policy_unknown_from_name(text_of(item, "unknown"));
 		if (unknown == SQL_UNKNOWN_MAX)
 			return bad(run, item, "unknown: no such reason");
-		judge(run, item, sql_unknown_facts(run->engine, unknown, 0, sql, strlen(sql)), &who);
+		judge(run, item, sql_unknown_facts(run->engine, unknown, 0, sql, strlen(sql)),
+		      &who);
 	} else {
 		judge(run, item, sql_analyze(run->engine, sql, strlen(sql), true), &who);
 	}
@@ -147,9 +155,10 @@ static int load_policy(struct run *run, const struct yaml_node *root)
 	int err;
 
 	if (!name)
-		return bad(run, root, "a cases file has 'policy': the policy file, relative to this one");
-	if (snprintf(path, sizeof(path), "%.*s%s", slash ? (int)(slash - run->file + 1) : 0, run->file, name) >=
-	    (int)sizeof(path))
+		return bad(run, root,
+			   "a cases file has 'policy': the policy file, relative to this one");
+	if (snprintf(path, sizeof(path), "%.*s%s", slash ? (int)(slash - run->file + 1) : 0,
+		     run->file, name) >= (int)sizeof(path))
 		return bad(run, root, "path too long");
 	err = policy_set_load_path(path, 1, &run->set, run->report);
 	if (!err)
@@ -159,8 +168,8 @@ static int load_policy(struct run *run, const struct yaml_node *root)
 
 static int run_document(struct run *run, const struct yaml_node *root)
 {
-	static const char *const keys[] = { "policy", "identity", "cases", NULL };
-	struct identity defaults = { 0 };
+	static const char *const keys[] = {"policy", "identity", "cases", NULL};
+	struct identity defaults = {0};
 	const struct yaml_node *cases;
 	int err;
 
@@ -177,7 +186,8 @@ static int run_document(struct run *run, const struct yaml_node *root)
 	return err;
 }
 
-/* The whole file into the arena: yaml values are copied, but the text must live while it is parsed. */
+/* The whole file into the arena: yaml values are copied, but the text must live while it is parsed.
+ */
 static int slurp(struct run *run, struct policy_source *src)
 {
 	int fd = open(run->file, O_RDONLY | O_CLOEXEC);
@@ -185,7 +195,8 @@ static int slurp(struct run *run, struct policy_source *src)
 	struct stat st;
 	ssize_t n = -1;
 
-	if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_size <= LIMIT_POLICY_FILE_BYTES) {
+	if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) &&
+	    st.st_size <= LIMIT_POLICY_FILE_BYTES) {
 		text = arena_alloc(&run->arena, (size_t)st.st_size + 1);
 		if (text)
 			n = read(fd, text, (size_t)st.st_size);
@@ -194,16 +205,16 @@ static int slurp(struct run *run, struct policy_source *src)
 		close(fd);
 	if (n < 0)
 		return bad(run, NULL, "cannot be read, or is longer than 1 MiB");
-	*src = (struct policy_source){ .name = run->file, .yaml = text, .len = (size_t)n };
+	*src = (struct policy_source){.name = run->file, .yaml = text, .len = (size_t)n};
 	return 0;
 }
 
-int policy_cases_run(const char *path, struct sql_engine *engine, struct policy_cases_result *result,
-		     struct policy_report *report)
+int policy_cases_run(const char *path, struct sql_engine *engine,
+		     struct policy_cases_result *result, struct policy_report *report)
 {
-	struct run run = { .file = path, .engine = engine, .result = result, .report = report };
-	struct policy_source src = { 0 };
-	struct yaml_docs docs = { 0 };
+	struct run run = {.file = path, .engine = engine, .result = result, .report = report};
+	struct policy_source src = {0};
+	struct yaml_docs docs = {0};
 	int err;
 
 	arena_init(&run.arena);

@@ -2,24 +2,28 @@
 /*
  * The decision. Pure: no allocation, no clock, no log; the answer depends on the arguments alone.
  *
- * Every test has three answers. MAYBE means that the fact or attribute is not known; a conjunction is the least of
- * its parts, so one NO settles a rule whatever else is unknown. A rule that ends in MAYBE matches only if it denies
- * or kills and its policy is on_failure: closed; the match then says by_fail_mode.
+ * Every test has three answers. MAYBE means that the fact or attribute is not known; a conjunction
+ * is the least of its parts, so one NO settles a rule whatever else is unknown. A rule that ends in
+ * MAYBE matches only if it denies or kills and its policy is on_failure: closed; the match then
+ * says by_fail_mode.
  *
- * `when` is lenient and existential: some object of the statement fits, and a name written without schema may be
- * in any schema, since the search path can be changed. `unless` is strict and universal: all objects that made the
- * rule match are exempt, and a name without schema is in none that a pattern spells out. So neither
- * "DROP TABLE scratch.a, public.b" nor a changed search path slips through an exemption for scratch.
+ * `when` is lenient and existential: some object of the statement fits, and a name written without
+ * schema may be in any schema, since the search path can be changed. `unless` is strict and
+ * universal: all objects that made the rule match are exempt, and a name without schema is in none
+ * that a pattern spells out. So neither "DROP TABLE scratch.a, public.b" nor a changed search path
+ * slips through an exemption for scratch.
  *
- * A text whose facts are unknown is judged by what is known of it (statements that were read, effects hinted by the
- * executor) and then once more as a statement without facts, for which all facts but the reason are MAYBE.
+ * A text whose facts are unknown is judged by what is known of it (statements that were read,
+ * effects hinted by the executor) and then once more as a statement without facts, for which all
+ * facts but the reason are MAYBE.
  */
 #include "policy/policy.h"
 #include "policy/set.h"
 
 #include <string.h>
 
-bool name_pattern_match(const struct name_pattern *p, const char *schema, const char *name, bool strict)
+bool name_pattern_match(const struct name_pattern *p, const char *schema, const char *name,
+			bool strict)
 {
 	if (!name || !glob_match(&p->name, name))
 		return false;
@@ -30,7 +34,8 @@ bool name_pattern_match(const struct name_pattern *p, const char *schema, const 
 	return glob_match(&p->schema, schema);
 }
 
-bool object_pattern_match(const struct name_pattern *p, const struct sql_object *object, bool strict)
+bool object_pattern_match(const struct name_pattern *p, const struct sql_object *object,
+			  bool strict)
 {
 	if (!object->name)
 		return false;
@@ -50,8 +55,8 @@ bool object_pattern_match(const struct name_pattern *p, const struct sql_object 
 	}
 }
 
-bool column_pattern_match(const struct column_pattern *p, const struct sql_object *object, const char *column,
-			  bool strict)
+bool column_pattern_match(const struct column_pattern *p, const struct sql_object *object,
+			  const char *column, bool strict)
 {
 	if (p->has_table && !object_pattern_match(&p->table, object, strict))
 		return false;
@@ -72,7 +77,8 @@ static bool columns_hit(const struct facts_matcher *m, const struct sql_object *
 
 	for (unsigned i = 0; i < m->column_cnt; i++) {
 		p = &m->columns[i];
-		if (object->all_columns && (!p->has_table || object_pattern_match(&p->table, object, false)))
+		if (object->all_columns &&
+		    (!p->has_table || object_pattern_match(&p->table, object, false)))
 			return true;
 		for (unsigned c = 0; c < object->column_cnt; c++)
 			if (column_pattern_match(p, object, object->columns[c], false))
@@ -82,8 +88,8 @@ static bool columns_hit(const struct facts_matcher *m, const struct sql_object *
 }
 
 /* Is @object one that makes the `when` clause hold, as far as effects, objects and columns go? */
-static bool object_relevant(const struct facts_matcher *m, const struct sql_object *object, uint32_t loose,
-			    bool with_columns)
+static bool object_relevant(const struct facts_matcher *m, const struct sql_object *object,
+			    uint32_t loose, bool with_columns)
 {
 	if ((m->keys & FACT_BIT(FACT_EFFECTS)) && !((object->effects | loose) & m->effects))
 		return false;
@@ -102,7 +108,8 @@ static uint32_t loose_effects(const struct sql_stmt *stmt)
 	return stmt->effects & ~bound;
 }
 
-static bool some_object_relevant(const struct facts_matcher *m, const struct sql_stmt *stmt, bool with_columns)
+static bool some_object_relevant(const struct facts_matcher *m, const struct sql_stmt *stmt,
+				 bool with_columns)
 {
 	uint32_t loose = loose_effects(stmt);
 
@@ -112,7 +119,8 @@ static bool some_object_relevant(const struct facts_matcher *m, const struct sql
 	return false;
 }
 
-static bool function_relevant(const struct facts_matcher *m, const struct sql_function *function, bool strict)
+static bool function_relevant(const struct facts_matcher *m, const struct sql_function *function,
+			      bool strict)
 {
 	unsigned i;
 
@@ -146,11 +154,12 @@ static enum tri selective_hit(const struct facts_matcher *m, enum sql_selective 
 {
 	if (selective == SQL_SELECTIVE_UNKNOWN)
 		return TRI_MAYBE;
-	return selective == (m->selective ? SQL_SELECTIVE_YES : SQL_SELECTIVE_NO) ? TRI_YES : TRI_NO;
+	return selective == (m->selective ? SQL_SELECTIVE_YES : SQL_SELECTIVE_NO) ? TRI_YES
+										  : TRI_NO;
 }
 
-static enum tri known_fact(enum policy_fact fact, const struct facts_matcher *m, const struct sql_facts *facts,
-			   const struct sql_stmt *stmt)
+static enum tri known_fact(enum policy_fact fact, const struct facts_matcher *m,
+			   const struct sql_facts *facts, const struct sql_stmt *stmt)
 {
 	bool hit = false;
 
@@ -182,7 +191,8 @@ static enum tri known_fact(enum policy_fact fact, const struct facts_matcher *m,
 	return hit ? TRI_YES : TRI_NO;
 }
 
-static enum tri unknown_fact(enum policy_fact fact, const struct facts_matcher *m, const struct sql_facts *facts)
+static enum tri unknown_fact(enum policy_fact fact, const struct facts_matcher *m,
+			     const struct sql_facts *facts)
 {
 	if (fact == FACT_UNKNOWN)
 		return m->unknown & 1u << facts->unknown ? TRI_YES : TRI_NO;
@@ -193,8 +203,8 @@ static enum tri unknown_fact(enum policy_fact fact, const struct facts_matcher *
 }
 
 /* @stmt NULL: the statement of which nothing but facts->unknown and facts->effects is known. */
-static enum tri when_facts(const struct facts_matcher *m, const struct sql_facts *facts, const struct sql_stmt *stmt,
-			   enum policy_fact *failed)
+static enum tri when_facts(const struct facts_matcher *m, const struct sql_facts *facts,
+			   const struct sql_stmt *stmt, enum policy_fact *failed)
 {
 	enum tri all = TRI_YES, one;
 
@@ -210,7 +220,8 @@ static enum tri when_facts(const struct facts_matcher *m, const struct sql_facts
 	return all;
 }
 
-static bool column_exempt(const struct facts_matcher *m, const struct sql_object *object, const char *column)
+static bool column_exempt(const struct facts_matcher *m, const struct sql_object *object,
+			  const char *column)
 {
 	for (unsigned i = 0; i < m->column_cnt; i++)
 		if (column_pattern_match(&m->columns[i], object, column, true))
@@ -282,14 +293,17 @@ static bool unless_facts(const struct facts_matcher *m, const struct facts_match
 		return false;
 	if ((keys & FACT_BIT(FACT_SELECTIVE)) && selective_hit(m, stmt->selective) != TRI_YES)
 		return false;
-	if ((keys & (FACT_BIT(FACT_OBJECTS) | FACT_BIT(FACT_COLUMNS))) && !objects_exempt(m, when, stmt))
+	if ((keys & (FACT_BIT(FACT_OBJECTS) | FACT_BIT(FACT_COLUMNS))) &&
+	    !objects_exempt(m, when, stmt))
 		return false;
-	if ((keys & (FACT_BIT(FACT_FUNCTIONS) | FACT_BIT(FACT_FUNCTION_RISK))) && !functions_exempt(m, when, stmt))
+	if ((keys & (FACT_BIT(FACT_FUNCTIONS) | FACT_BIT(FACT_FUNCTION_RISK))) &&
+	    !functions_exempt(m, when, stmt))
 		return false;
 	return true;
 }
 
-/* One rule's look at one text: identity is asked once, and only when some statement gets that far. */
+/* One rule's look at one text: identity is asked once, and only when some statement gets that far.
+ */
 struct look {
 	const struct rule *rule;
 	const struct sql_facts *facts;
@@ -329,7 +343,8 @@ static bool look_exempt(struct look *look, const struct sql_stmt *stmt)
 {
 	const struct rule *rule = look->rule;
 
-	if (!rule->has_unless || !unless_facts(&rule->unless.facts, &rule->when.facts, look->facts, stmt))
+	if (!rule->has_unless ||
+	    !unless_facts(&rule->unless.facts, &rule->when.facts, look->facts, stmt))
 		return false;
 	if (!look->asked_unless) {
 		look->asked_unless = true;
@@ -339,11 +354,12 @@ static bool look_exempt(struct look *look, const struct sql_stmt *stmt)
 }
 
 /* Of several statements that did not match, the one that got furthest is the one to explain. */
-static enum tri look_stop(struct look *look, enum rule_stop stop, enum policy_fact fact, enum policy_attr attr)
+static enum tri look_stop(struct look *look, enum rule_stop stop, enum policy_fact fact,
+			  enum policy_attr attr)
 {
 	static const unsigned char rank[] = {
-		[STOP_NO_STATEMENT] = 0, [STOP_WHEN_FACT] = 1, [STOP_MATCH] = 2, [STOP_WHEN_IDENTITY] = 3,
-		[STOP_UNLESS] = 4,	 [STOP_UNSURE] = 5,
+	    [STOP_NO_STATEMENT] = 0,  [STOP_WHEN_FACT] = 1, [STOP_MATCH] = 2,
+	    [STOP_WHEN_IDENTITY] = 3, [STOP_UNLESS] = 4,    [STOP_UNSURE] = 5,
 	};
 
 	if (rank[stop] > rank[look->trace->stop]) {
@@ -376,11 +392,12 @@ static enum tri look_statement(struct look *look, const struct sql_stmt *stmt)
 bool rule_match(const struct rule *rule, const struct sql_facts *facts, const struct identity *who,
 		struct who_trace *who_seen, struct rule_trace *trace)
 {
-	struct look look = { .rule = rule, .facts = facts, .who = who, .seen = who_seen, .trace = trace };
+	struct look look = {
+	    .rule = rule, .facts = facts, .who = who, .seen = who_seen, .trace = trace};
 	unsigned cnt = facts->stmt_cnt + (facts->unknown != SQL_KNOWN), maybe = cnt;
 	enum tri one;
 
-	*trace = (struct rule_trace){ .stop = STOP_NO_STATEMENT, .fact = FACT_MAX, .attr = ATTR_MAX };
+	*trace = (struct rule_trace){.stop = STOP_NO_STATEMENT, .fact = FACT_MAX, .attr = ATTR_MAX};
 	for (unsigned i = 0; i < cnt; i++) {
 		one = look_statement(&look, i < facts->stmt_cnt ? &facts->stmts[i] : NULL);
 		if (one == TRI_YES) {
@@ -402,7 +419,8 @@ bool rule_match(const struct rule *rule, const struct sql_facts *facts, const st
 	return trace->stop == STOP_NONE;
 }
 
-/* What is enforced stands before what is not; then the stronger action; then the order of the files. */
+/* What is enforced stands before what is not; then the stronger action; then the order of the
+ * files. */
 static bool stronger(const struct policy_match *a, const struct policy_match *b)
 {
 	if (a->mode != b->mode)
@@ -413,7 +431,8 @@ static bool stronger(const struct policy_match *a, const struct policy_match *b)
 static void decision_add(struct policy_decision *decision, const struct policy_match *match)
 {
 	unsigned at = decision->match_cnt;
-	enum policy_action *action = match->mode == POLICY_ENFORCE ? &decision->action : &decision->shadow;
+	enum policy_action *action =
+	    match->mode == POLICY_ENFORCE ? &decision->action : &decision->shadow;
 
 	decision->match_total++;
 	if (match->action > *action)
@@ -440,17 +459,20 @@ static void decision_init(struct policy_decision *decision)
 
 static void decision_finish(struct policy_decision *decision, const struct who_trace *seen)
 {
-	unsigned cap = sizeof(decision->unknown_attributes) / sizeof(decision->unknown_attributes[0]);
+	unsigned cap =
+	    sizeof(decision->unknown_attributes) / sizeof(decision->unknown_attributes[0]);
 
 	for (enum policy_attr attr = 0; attr < ATTR_MAX && decision->unknown_cnt < cap; attr++)
 		if (seen->unknown & 1u << attr)
-			decision->unknown_attributes[decision->unknown_cnt++] = policy_attr_name(attr);
+			decision->unknown_attributes[decision->unknown_cnt++] =
+			    policy_attr_name(attr);
 	decision->identity_volatile = seen->asked & 1u << ATTR_APPLICATION_NAME;
 	if (decision->match_cnt)
 		decision->deciding = &decision->matches[0];
 }
 
-/* Most rules fall out here: facts that are known and exclude the rule, without a look at any statement. */
+/* Most rules fall out here: facts that are known and exclude the rule, without a look at any
+ * statement. */
 static bool rule_excluded(const struct rule *rule, const struct sql_facts *facts)
 {
 	const struct facts_matcher *m = &rule->when.facts;
@@ -462,10 +484,10 @@ static bool rule_excluded(const struct rule *rule, const struct sql_facts *facts
 	return m->keys & FACT_BIT(FACT_UNKNOWN);
 }
 
-void policy_eval(const struct policy_set *set, const struct sql_facts *facts, const struct identity *who,
-		 struct policy_decision *decision)
+void policy_eval(const struct policy_set *set, const struct sql_facts *facts,
+		 const struct identity *who, struct policy_decision *decision)
 {
-	struct who_trace seen = { 0 };
+	struct who_trace seen = {0};
 	struct rule_trace trace;
 	struct policy_match match;
 	const struct rule *rule;
@@ -474,7 +496,8 @@ void policy_eval(const struct policy_set *set, const struct sql_facts *facts, co
 	for (unsigned p = 0; p < set->policy_cnt; p++) {
 		for (unsigned r = 0; r < set->policies[p].rule_cnt; r++) {
 			rule = &set->policies[p].rules[r];
-			if (rule_excluded(rule, facts) || !rule_match(rule, facts, who, &seen, &trace))
+			if (rule_excluded(rule, facts) ||
+			    !rule_match(rule, facts, who, &seen, &trace))
 				continue;
 			match = rule->match;
 			match.by_fail_mode = trace.by_fail_mode;
@@ -486,8 +509,10 @@ void policy_eval(const struct policy_set *set, const struct sql_facts *facts, co
 	decision_finish(decision, &seen);
 }
 
-/* Could @rule stop some text of @who? Not when its identity excludes, or exempts, whatever the text says. */
-static bool rule_could_stop(const struct rule *rule, const struct identity *who, struct who_trace *seen)
+/* Could @rule stop some text of @who? Not when its identity excludes, or exempts, whatever the text
+ * says. */
+static bool rule_could_stop(const struct rule *rule, const struct identity *who,
+			    struct who_trace *seen)
 {
 	if (!rule_blocks(rule) || who_match(&rule->when.who, who, seen) == TRI_NO)
 		return false;
@@ -498,21 +523,23 @@ static bool rule_could_stop(const struct rule *rule, const struct identity *who,
 void policy_eval_undecided(const struct policy_set *set, const struct identity *who,
 			   struct policy_decision *decision)
 {
-	struct who_trace seen = { 0 };
+	struct who_trace seen = {0};
 	const struct policy *policy;
 	struct policy_match match;
 
 	decision_init(decision);
 	for (unsigned p = 0; p < set->policy_cnt; p++) {
 		policy = &set->policies[p];
-		if (policy->on_failure != POLICY_FAIL_CLOSED || who_match(&policy->match, who, &seen) == TRI_NO)
+		if (policy->on_failure != POLICY_FAIL_CLOSED ||
+		    who_match(&policy->match, who, &seen) == TRI_NO)
 			continue;
 		for (unsigned r = 0; r < policy->rule_cnt; r++) {
 			if (!rule_could_stop(&policy->rules[r], who, &seen))
 				continue;
 			match = policy->rules[r].match;
 			match.action = POLICY_DENY;
-			match.message = NULL;	/* the rule's own sentence would claim what nobody saw */
+			match.message =
+			    NULL; /* the rule's own sentence would claim what nobody saw */
 			match.by_fail_mode = true;
 			decision_add(decision, &match);
 			break;

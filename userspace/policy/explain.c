@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* `policy explain`: what is known of a text and of who sends it, and what every rule made of it, as text. */
+/* `policy explain`: what is known of a text and of who sends it, and what every rule made of it, as
+ * text. */
 #include "policy/policy.h"
 #include "policy/set.h"
 
@@ -60,15 +61,16 @@ static void put_function(struct buf *out, const struct sql_function *function)
 static void put_statement(struct buf *out, const struct sql_stmt *stmt, unsigned idx)
 {
 	static const char *const selective[] = {
-		[SQL_SELECTIVE_NA] = "",
-		[SQL_SELECTIVE_YES] = "; selective",
-		[SQL_SELECTIVE_NO] = "; not selective: all rows",
-		[SQL_SELECTIVE_UNKNOWN] = "; selective or not: unknown",
+	    [SQL_SELECTIVE_NA] = "",
+	    [SQL_SELECTIVE_YES] = "; selective",
+	    [SQL_SELECTIVE_NO] = "; not selective: all rows",
+	    [SQL_SELECTIVE_UNKNOWN] = "; selective or not: unknown",
 	};
 
 	buf_printf(out, "  statement %u: %s: ", idx + 1, stmt->command ? stmt->command : "?");
 	put_effects(out, stmt->effects);
-	buf_printf(out, "%s\n", stmt->selective <= SQL_SELECTIVE_UNKNOWN ? selective[stmt->selective] : "");
+	buf_printf(out, "%s\n",
+		   stmt->selective <= SQL_SELECTIVE_UNKNOWN ? selective[stmt->selective] : "");
 	for (unsigned i = 0; i < stmt->object_cnt; i++)
 		put_object(out, &stmt->objects[i]);
 	for (unsigned i = 0; i < stmt->function_cnt; i++)
@@ -128,27 +130,32 @@ static void put_reason(struct buf *out, const struct rule *rule, const struct ru
 	case STOP_NONE:
 		buf_printf(out, "matches statement %u", trace->stmt + 1);
 		if (trace->by_fail_mode)
-			buf_puts(out, ", only because something is unknown and on_failure is closed");
+			buf_puts(out,
+				 ", only because something is unknown and on_failure is closed");
 		break;
 	case STOP_NO_STATEMENT:
 		buf_puts(out, "no: the text holds no statement");
 		break;
 	case STOP_MATCH:
-		buf_printf(out, "no: match.%s does not cover this connection", policy_attr_name(trace->attr));
+		buf_printf(out, "no: match.%s does not cover this connection",
+			   policy_attr_name(trace->attr));
 		break;
 	case STOP_WHEN_FACT:
 		buf_printf(out, "no: when.%s does not match", policy_fact_name(trace->fact));
 		break;
 	case STOP_WHEN_IDENTITY:
-		buf_printf(out, "no: when.identity.%s does not match", policy_attr_name(trace->attr));
+		buf_printf(out, "no: when.identity.%s does not match",
+			   policy_attr_name(trace->attr));
 		break;
 	case STOP_UNLESS:
 		buf_puts(out, "no: 'unless' exempts it");
 		break;
 	case STOP_UNSURE:
 		buf_printf(out, "no: %s is unknown, and ",
-			   trace->fact < FACT_MAX ? policy_fact_name(trace->fact) : policy_attr_name(trace->attr));
-		buf_puts(out, rule_blocks(rule) ? "on_failure is open" : "only deny and kill can fail closed");
+			   trace->fact < FACT_MAX ? policy_fact_name(trace->fact)
+						  : policy_attr_name(trace->attr));
+		buf_puts(out, rule_blocks(rule) ? "on_failure is open"
+						: "only deny and kill can fail closed");
 		break;
 	}
 }
@@ -156,18 +163,19 @@ static void put_reason(struct buf *out, const struct rule *rule, const struct ru
 static void put_rules(struct buf *out, const struct policy_set *set, const struct sql_facts *facts,
 		      const struct identity *who)
 {
-	struct who_trace seen = { 0 };
+	struct who_trace seen = {0};
 	struct rule_trace trace;
 	const struct rule *rule;
 
 	for (unsigned p = 0; p < set->policy_cnt; p++) {
 		buf_printf(out, "policy %s (%s, on_failure %s)\n", set->policies[p].name,
-			   policy_mode_name(set->policies[p].mode), policy_failure_name(set->policies[p].on_failure));
+			   policy_mode_name(set->policies[p].mode),
+			   policy_failure_name(set->policies[p].on_failure));
 		for (unsigned r = 0; r < set->policies[p].rule_cnt; r++) {
 			rule = &set->policies[p].rules[r];
 			rule_match(rule, facts, who, &seen, &trace);
-			buf_printf(out, "  %s %s (%s): ", trace.stop == STOP_NONE ? "*" : " ", rule->match.rule,
-				   policy_action_name(rule->match.action));
+			buf_printf(out, "  %s %s (%s): ", trace.stop == STOP_NONE ? "*" : " ",
+				   rule->match.rule, policy_action_name(rule->match.action));
 			put_reason(out, rule, &trace);
 			buf_putc(out, '\n');
 		}
@@ -179,8 +187,8 @@ static void put_deciding(struct buf *out, const char *what, enum policy_action a
 {
 	buf_printf(out, "%s: %s", what, policy_action_name(action));
 	if (match)
-		buf_printf(out, ", by rule %s of policy %s%s%s", match->rule, match->policy, match->message ? ": " : "",
-			   match->message ? match->message : "");
+		buf_printf(out, ", by rule %s of policy %s%s%s", match->rule, match->policy,
+			   match->message ? ": " : "", match->message ? match->message : "");
 	buf_putc(out, '\n');
 }
 
@@ -189,11 +197,11 @@ static const struct policy_match *strongest_shadow(const struct policy_decision 
 	for (unsigned i = 0; i < decision->match_cnt; i++)
 		if (decision->matches[i].mode == POLICY_SHADOW)
 			return &decision->matches[i];
-	return NULL;	/* pushed out of the list by enforced ones */
+	return NULL; /* pushed out of the list by enforced ones */
 }
 
-static void put_decision(struct buf *out, const struct policy_set *set, const struct sql_facts *facts,
-			 const struct identity *who)
+static void put_decision(struct buf *out, const struct policy_set *set,
+			 const struct sql_facts *facts, const struct identity *who)
 {
 	struct policy_decision decision;
 
@@ -203,16 +211,19 @@ static void put_decision(struct buf *out, const struct policy_set *set, const st
 	else
 		buf_puts(out, "decision: allow, no rule in enforce mode matches\n");
 	if (decision.shadow > POLICY_ALLOW)
-		put_deciding(out, "in shadow mode it would be", decision.shadow, strongest_shadow(&decision));
+		put_deciding(out, "in shadow mode it would be", decision.shadow,
+			     strongest_shadow(&decision));
 	for (unsigned i = 0; i < decision.unknown_cnt; i++)
-		buf_printf(out, "%s%s%s", i ? ", " : "asked for and unknown: ", decision.unknown_attributes[i],
+		buf_printf(out, "%s%s%s",
+			   i ? ", " : "asked for and unknown: ", decision.unknown_attributes[i],
 			   i + 1 == decision.unknown_cnt ? "\n" : "");
-	buf_printf(out, "holds for other literals: %s; changes with what the client calls itself: %s\n",
-		   decision.literal_free ? "yes" : "no", decision.identity_volatile ? "possibly" : "no");
+	buf_printf(
+	    out, "holds for other literals: %s; changes with what the client calls itself: %s\n",
+	    decision.literal_free ? "yes" : "no", decision.identity_volatile ? "possibly" : "no");
 }
 
-void policy_explain(const struct policy_set *set, const struct sql_facts *facts, const struct identity *who,
-		    struct buf *out)
+void policy_explain(const struct policy_set *set, const struct sql_facts *facts,
+		    const struct identity *who, struct buf *out)
 {
 	put_facts(out, facts);
 	put_identity(out, who);

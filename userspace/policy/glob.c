@@ -18,7 +18,7 @@ void glob_compile(struct glob *glob, const char *text, bool fold)
 {
 	size_t len = strlen(text);
 
-	*glob = (struct glob){ .kind = GLOB_GENERAL, .fold = fold, .text = text, .part = text };
+	*glob = (struct glob){.kind = GLOB_GENERAL, .fold = fold, .text = text, .part = text};
 	if (!glob_has_wildcard(text)) {
 		glob->kind = GLOB_EXACT;
 		glob->part_len = len;
@@ -34,7 +34,8 @@ void glob_compile(struct glob *glob, const char *text, bool fold)
 	}
 }
 
-/* The classic two-pointer walk: only the last star is ever retried, so the cost is at most |p| * |s|. */
+/* The classic two-pointer walk: only the last star is ever retried, so the cost is at most |p| *
+ * |s|. */
 static bool match_general(const char *p, const char *s, bool fold)
 {
 	const char *star = NULL, *resume = NULL;
@@ -68,8 +69,8 @@ bool glob_match(const struct glob *glob, const char *s)
 	case GLOB_EXACT:
 		return glob->fold ? !strcasecmp(glob->text, s) : !strcmp(glob->text, s);
 	case GLOB_PREFIX:
-		return glob->fold ? !strncasecmp(glob->part, s, glob->part_len) :
-				    !strncmp(glob->part, s, glob->part_len);
+		return glob->fold ? !strncasecmp(glob->part, s, glob->part_len)
+				  : !strncmp(glob->part, s, glob->part_len);
 	case GLOB_SUFFIX:
 		len = strlen(s);
 		if (len < glob->part_len)

@@ -2,14 +2,16 @@
 /*
  * The gate table of the PostgreSQL server vantage.
  *
- * At the top level every statement has a gate that works: the parser for text, the activity report of Execute for what
- * was prepared earlier. The server checks for interrupts between either and the first effect.
+ * At the top level every statement has a gate that works: the parser for text, the activity report
+ * of Execute for what was prepared earlier. The server checks for interrupts between either and the
+ * first effect.
  *
- * Inside functions and DO blocks there is no such check before a utility command. SELECT and data changes check in
- * each plan node; the commands marked FULL below check before their first effect (seen with a cancel that was pending
- * when ProcessUtility was entered); the others run to their end, and the reject then rolls them back together with
- * their caller, which is `contain`. Two kinds stand apart: commands that the server refuses inside functions, and
- * commands whose effect no rollback undoes. COMMIT and ROLLBACK in a procedure are the language's own statements, which
+ * Inside functions and DO blocks there is no such check before a utility command. SELECT and data
+ * changes check in each plan node; the commands marked FULL below check before their first effect
+ * (seen with a cancel that was pending when ProcessUtility was entered); the others run to their
+ * end, and the reject then rolls them back together with their caller, which is `contain`. Two
+ * kinds stand apart: commands that the server refuses inside functions, and commands whose effect
+ * no rollback undoes. COMMIT and ROLLBACK in a procedure are the language's own statements, which
  * pass no gate at all.
  */
 #include "policy/guarantee.h"
@@ -23,90 +25,129 @@
 static const struct tag {
 	const char *tag;
 	enum guarantee_reason nested;
-	uint32_t effects;	/* that a statement with this tag can have; for rules that name effects only */
+	uint32_t
+	    effects; /* that a statement with this tag can have; for rules that name effects only */
 } tags[] = {
-	{ "SELECT", GUARANTEE_FULL, E(READ) | E(WRITE) | E(MODIFY) | E(DELETE) | E(LOCK) | E(PROCEDURAL) | E(UNSAFE_IO) | E(MAINTENANCE) | E(SESSION) | E(NOTIFY) | E(REPLICATION) },
-	{ "SELECT INTO", GUARANTEE_FULL, E(READ) | E(WRITE) | E(SCHEMA_CREATE) },
-	{ "INSERT", GUARANTEE_FULL, E(READ) | E(WRITE) | E(MODIFY) | E(DELETE) },
-	{ "UPDATE", GUARANTEE_FULL, E(READ) | E(WRITE) | E(MODIFY) | E(DELETE) },
-	{ "DELETE", GUARANTEE_FULL, E(READ) | E(WRITE) | E(MODIFY) | E(DELETE) },
-	{ "MERGE", GUARANTEE_FULL, E(READ) | E(WRITE) | E(MODIFY) | E(DELETE) },
-	{ "VALUES", GUARANTEE_FULL, E(READ) },
-	{ "TRUNCATE TABLE", GUARANTEE_FULL, E(DELETE) },
-	{ "COPY", GUARANTEE_FULL, E(READ) | E(WRITE) | E(BULK_LOAD) | E(BULK_EXPORT) | E(UNSAFE_IO) | E(DELETE) | E(MODIFY) },
-	{ "EXPLAIN", GUARANTEE_FULL, E(READ) | E(WRITE) | E(MODIFY) | E(DELETE) },
-	{ "DECLARE CURSOR", GUARANTEE_ROLLED_BACK, E(READ) | E(SESSION) },
-	{ "FETCH", GUARANTEE_ROLLED_BACK, E(READ) | E(SESSION) },
-	{ "MOVE", GUARANTEE_ROLLED_BACK, E(READ) | E(SESSION) },
-	{ "CLOSE CURSOR", GUARANTEE_ROLLED_BACK, E(SESSION) },
-	{ "CLOSE CURSOR ALL", GUARANTEE_ROLLED_BACK, E(SESSION) },
-	{ "PREPARE", GUARANTEE_STAYS, E(SESSION) },
-	{ "EXECUTE", GUARANTEE_ROLLED_BACK, E(PROCEDURAL) },
-	{ "DEALLOCATE", GUARANTEE_STAYS, E(SESSION) },
-	{ "DEALLOCATE ALL", GUARANTEE_STAYS, E(SESSION) },
-	{ "CALL", GUARANTEE_ROLLED_BACK, E(PROCEDURAL) },
-	{ "DO", GUARANTEE_ROLLED_BACK, E(PROCEDURAL) | E(UNSAFE_IO) },
-	{ "GRANT", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) },
-	{ "GRANT ROLE", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) },
-	{ "REVOKE", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) },
-	{ "REVOKE ROLE", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) },
-	{ "REASSIGN OWNED", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) },
-	{ "DROP OWNED", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) | E(SCHEMA_DESTROY) },
-	{ "ALTER SYSTEM", GUARANTEE_REFUSED, E(MAINTENANCE) | E(UNSAFE_IO) },
-	{ "SET", GUARANTEE_ROLLED_BACK, E(SESSION) | E(PRIVILEGE) | E(TRANSACTION) },
-	{ "RESET", GUARANTEE_ROLLED_BACK, E(SESSION) | E(PRIVILEGE) },
-	{ "SET CONSTRAINTS", GUARANTEE_ROLLED_BACK, E(TRANSACTION) | E(SESSION) },
-	{ "SHOW", GUARANTEE_ROLLED_BACK, E(SESSION) },
-	{ "DISCARD ALL", GUARANTEE_REFUSED, E(SESSION) },
-	{ "DISCARD PLANS", GUARANTEE_STAYS, E(SESSION) },
-	{ "DISCARD SEQUENCES", GUARANTEE_STAYS, E(SESSION) },
-	{ "DISCARD TEMP", GUARANTEE_ROLLED_BACK, E(SESSION) },
-	{ "NOTIFY", GUARANTEE_ROLLED_BACK, E(NOTIFY) },
-	{ "LISTEN", GUARANTEE_ROLLED_BACK, E(NOTIFY) },
-	{ "UNLISTEN", GUARANTEE_ROLLED_BACK, E(NOTIFY) },
-	{ "LOAD", GUARANTEE_STAYS, E(UNSAFE_IO) },
-	{ "LOCK TABLE", GUARANTEE_ROLLED_BACK, E(LOCK) },
-	{ "BEGIN", GUARANTEE_REFUSED, E(TRANSACTION) },
-	{ "START TRANSACTION", GUARANTEE_REFUSED, E(TRANSACTION) },
-	{ "COMMIT", GUARANTEE_STAYS, E(TRANSACTION) },
-	{ "ROLLBACK", GUARANTEE_STAYS, E(TRANSACTION) },
-	{ "SAVEPOINT", GUARANTEE_REFUSED, E(TRANSACTION) },
-	{ "RELEASE", GUARANTEE_REFUSED, E(TRANSACTION) },
-	{ "PREPARE TRANSACTION", GUARANTEE_REFUSED, E(TRANSACTION) },
-	{ "COMMIT PREPARED", GUARANTEE_REFUSED, E(TRANSACTION) },
-	{ "ROLLBACK PREPARED", GUARANTEE_REFUSED, E(TRANSACTION) },
-	{ "VACUUM", GUARANTEE_REFUSED, E(MAINTENANCE) },
-	{ "ANALYZE", GUARANTEE_ROLLED_BACK, E(MAINTENANCE) },
-	{ "REINDEX", GUARANTEE_FULL, E(MAINTENANCE) },
-	{ "CLUSTER", GUARANTEE_ROLLED_BACK, E(MAINTENANCE) },
-	{ "CHECKPOINT", GUARANTEE_STAYS, E(MAINTENANCE) },
-	{ "REFRESH MATERIALIZED VIEW", GUARANTEE_ROLLED_BACK, E(MAINTENANCE) | E(READ) | E(WRITE) },
-	{ "COMMENT", GUARANTEE_ROLLED_BACK, E(SCHEMA_ALTER) },
-	{ "SECURITY LABEL", GUARANTEE_ROLLED_BACK, E(SCHEMA_ALTER) | E(PRIVILEGE) },
-	{ "IMPORT FOREIGN SCHEMA", GUARANTEE_ROLLED_BACK, E(SCHEMA_CREATE) },
-	{ "DROP DATABASE", GUARANTEE_REFUSED, E(SCHEMA_DESTROY) },
-	{ "DROP TABLESPACE", GUARANTEE_REFUSED, E(SCHEMA_DESTROY) },
-	{ "DROP SUBSCRIPTION", GUARANTEE_ROLLED_BACK, E(SCHEMA_DESTROY) | E(REPLICATION) },
-	{ "DROP ROLE", GUARANTEE_ROLLED_BACK, E(SCHEMA_DESTROY) | E(PRIVILEGE) },
-	{ "CREATE DATABASE", GUARANTEE_REFUSED, E(SCHEMA_CREATE) },
-	{ "CREATE TABLESPACE", GUARANTEE_REFUSED, E(SCHEMA_CREATE) | E(UNSAFE_IO) },
-	{ "CREATE SUBSCRIPTION", GUARANTEE_ROLLED_BACK, E(SCHEMA_CREATE) | E(REPLICATION) },
-	{ "CREATE ROLE", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) | E(SCHEMA_CREATE) },
-	{ "ALTER DATABASE", GUARANTEE_ROLLED_BACK, E(SCHEMA_ALTER) | E(PRIVILEGE) },
-	{ "ALTER ROLE", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) | E(SCHEMA_ALTER) },
-	{ "ALTER DEFAULT PRIVILEGES", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) },
-	{ "ALTER TABLE", GUARANTEE_FULL, E(SCHEMA_ALTER) | E(SCHEMA_DESTROY) | E(PRIVILEGE) | E(SCHEMA_CREATE) },
-	{ "CREATE TABLE AS", GUARANTEE_FULL, E(SCHEMA_CREATE) | E(READ) | E(WRITE) },
+    {"SELECT", GUARANTEE_FULL,
+     E(READ) | E(WRITE) | E(MODIFY) | E(DELETE) | E(LOCK) | E(PROCEDURAL) | E(UNSAFE_IO) |
+	 E(MAINTENANCE) | E(SESSION) | E(NOTIFY) | E(REPLICATION)},
+    {"SELECT INTO", GUARANTEE_FULL, E(READ) | E(WRITE) | E(SCHEMA_CREATE)},
+    {"INSERT", GUARANTEE_FULL, E(READ) | E(WRITE) | E(MODIFY) | E(DELETE)},
+    {"UPDATE", GUARANTEE_FULL, E(READ) | E(WRITE) | E(MODIFY) | E(DELETE)},
+    {"DELETE", GUARANTEE_FULL, E(READ) | E(WRITE) | E(MODIFY) | E(DELETE)},
+    {"MERGE", GUARANTEE_FULL, E(READ) | E(WRITE) | E(MODIFY) | E(DELETE)},
+    {"VALUES", GUARANTEE_FULL, E(READ)},
+    {"TRUNCATE TABLE", GUARANTEE_FULL, E(DELETE)},
+    {"COPY", GUARANTEE_FULL,
+     E(READ) | E(WRITE) | E(BULK_LOAD) | E(BULK_EXPORT) | E(UNSAFE_IO) | E(DELETE) | E(MODIFY)},
+    {"EXPLAIN", GUARANTEE_FULL, E(READ) | E(WRITE) | E(MODIFY) | E(DELETE)},
+    {"DECLARE CURSOR", GUARANTEE_ROLLED_BACK, E(READ) | E(SESSION)},
+    {"FETCH", GUARANTEE_ROLLED_BACK, E(READ) | E(SESSION)},
+    {"MOVE", GUARANTEE_ROLLED_BACK, E(READ) | E(SESSION)},
+    {"CLOSE CURSOR", GUARANTEE_ROLLED_BACK, E(SESSION)},
+    {"CLOSE CURSOR ALL", GUARANTEE_ROLLED_BACK, E(SESSION)},
+    {"PREPARE", GUARANTEE_STAYS, E(SESSION)},
+    {"EXECUTE", GUARANTEE_ROLLED_BACK, E(PROCEDURAL)},
+    {"DEALLOCATE", GUARANTEE_STAYS, E(SESSION)},
+    {"DEALLOCATE ALL", GUARANTEE_STAYS, E(SESSION)},
+    {"CALL", GUARANTEE_ROLLED_BACK, E(PROCEDURAL)},
+    {"DO", GUARANTEE_ROLLED_BACK, E(PROCEDURAL) | E(UNSAFE_IO)},
+    {"GRANT", GUARANTEE_ROLLED_BACK, E(PRIVILEGE)},
+    {"GRANT ROLE", GUARANTEE_ROLLED_BACK, E(PRIVILEGE)},
+    {"REVOKE", GUARANTEE_ROLLED_BACK, E(PRIVILEGE)},
+    {"REVOKE ROLE", GUARANTEE_ROLLED_BACK, E(PRIVILEGE)},
+    {"REASSIGN OWNED", GUARANTEE_ROLLED_BACK, E(PRIVILEGE)},
+    {"DROP OWNED", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) | E(SCHEMA_DESTROY)},
+    {"ALTER SYSTEM", GUARANTEE_REFUSED, E(MAINTENANCE) | E(UNSAFE_IO)},
+    {"SET", GUARANTEE_ROLLED_BACK, E(SESSION) | E(PRIVILEGE) | E(TRANSACTION)},
+    {"RESET", GUARANTEE_ROLLED_BACK, E(SESSION) | E(PRIVILEGE)},
+    {"SET CONSTRAINTS", GUARANTEE_ROLLED_BACK, E(TRANSACTION) | E(SESSION)},
+    {"SHOW", GUARANTEE_ROLLED_BACK, E(SESSION)},
+    {"DISCARD ALL", GUARANTEE_REFUSED, E(SESSION)},
+    {"DISCARD PLANS", GUARANTEE_STAYS, E(SESSION)},
+    {"DISCARD SEQUENCES", GUARANTEE_STAYS, E(SESSION)},
+    {"DISCARD TEMP", GUARANTEE_ROLLED_BACK, E(SESSION)},
+    {"NOTIFY", GUARANTEE_ROLLED_BACK, E(NOTIFY)},
+    {"LISTEN", GUARANTEE_ROLLED_BACK, E(NOTIFY)},
+    {"UNLISTEN", GUARANTEE_ROLLED_BACK, E(NOTIFY)},
+    {"LOAD", GUARANTEE_STAYS, E(UNSAFE_IO)},
+    {"LOCK TABLE", GUARANTEE_ROLLED_BACK, E(LOCK)},
+    {"BEGIN", GUARANTEE_REFUSED, E(TRANSACTION)},
+    {"START TRANSACTION", GUARANTEE_REFUSED, E(TRANSACTION)},
+    {"COMMIT", GUARANTEE_STAYS, E(TRANSACTION)},
+    {"ROLLBACK", GUARANTEE_STAYS, E(TRANSACTION)},
+    {"SAVEPOINT", GUARANTEE_REFUSED, E(TRANSACTION)},
+    {"RELEASE", GUARANTEE_REFUSED, E(TRANSACTION)},
+    {"PREPARE TRANSACTION", GUARANTEE_REFUSED, E(TRANSACTION)},
+    {"COMMIT PREPARED", GUARANTEE_REFUSED, E(TRANSACTION)},
+    {"ROLLBACK PREPARED", GUARANTEE_REFUSED, E(TRANSACTION)},
+    {"VACUUM", GUARANTEE_REFUSED, E(MAINTENANCE)},
+    {"ANALYZE", GUARANTEE_ROLLED_BACK, E(MAINTENANCE)},
+    {"REINDEX", GUARANTEE_FULL, E(MAINTENANCE)},
+    {"CLUSTER", GUARANTEE_ROLLED_BACK, E(MAINTENANCE)},
+    {"CHECKPOINT", GUARANTEE_STAYS, E(MAINTENANCE)},
+    {"REFRESH MATERIALIZED VIEW", GUARANTEE_ROLLED_BACK, E(MAINTENANCE) | E(READ) | E(WRITE)},
+    {"COMMENT", GUARANTEE_ROLLED_BACK, E(SCHEMA_ALTER)},
+    {"SECURITY LABEL", GUARANTEE_ROLLED_BACK, E(SCHEMA_ALTER) | E(PRIVILEGE)},
+    {"IMPORT FOREIGN SCHEMA", GUARANTEE_ROLLED_BACK, E(SCHEMA_CREATE)},
+    {"DROP DATABASE", GUARANTEE_REFUSED, E(SCHEMA_DESTROY)},
+    {"DROP TABLESPACE", GUARANTEE_REFUSED, E(SCHEMA_DESTROY)},
+    {"DROP SUBSCRIPTION", GUARANTEE_ROLLED_BACK, E(SCHEMA_DESTROY) | E(REPLICATION)},
+    {"DROP ROLE", GUARANTEE_ROLLED_BACK, E(SCHEMA_DESTROY) | E(PRIVILEGE)},
+    {"CREATE DATABASE", GUARANTEE_REFUSED, E(SCHEMA_CREATE)},
+    {"CREATE TABLESPACE", GUARANTEE_REFUSED, E(SCHEMA_CREATE) | E(UNSAFE_IO)},
+    {"CREATE SUBSCRIPTION", GUARANTEE_ROLLED_BACK, E(SCHEMA_CREATE) | E(REPLICATION)},
+    {"CREATE ROLE", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) | E(SCHEMA_CREATE)},
+    {"ALTER DATABASE", GUARANTEE_ROLLED_BACK, E(SCHEMA_ALTER) | E(PRIVILEGE)},
+    {"ALTER ROLE", GUARANTEE_ROLLED_BACK, E(PRIVILEGE) | E(SCHEMA_ALTER)},
+    {"ALTER DEFAULT PRIVILEGES", GUARANTEE_ROLLED_BACK, E(PRIVILEGE)},
+    {"ALTER TABLE", GUARANTEE_FULL,
+     E(SCHEMA_ALTER) | E(SCHEMA_DESTROY) | E(PRIVILEGE) | E(SCHEMA_CREATE)},
+    {"CREATE TABLE AS", GUARANTEE_FULL, E(SCHEMA_CREATE) | E(READ) | E(WRITE)},
 };
 
-/* CREATE, ALTER and DROP of everything else: what was tried of CREATE and DROP is stopped, ALTER is not promised. */
+/* CREATE, ALTER and DROP of everything else: what was tried of CREATE and DROP is stopped, ALTER is
+ * not promised. */
 static const char *const objects[] = {
-	"ACCESS METHOD", "AGGREGATE", "CAST", "COLLATION", "CONVERSION", "DOMAIN", "EVENT TRIGGER", "EXTENSION",
-	"FOREIGN DATA WRAPPER", "FOREIGN TABLE", "FUNCTION", "INDEX", "LANGUAGE", "LARGE OBJECT", "MATERIALIZED VIEW",
-	"OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY", "POLICY", "PROCEDURE", "PUBLICATION", "ROUTINE", "RULE",
-	"SCHEMA", "SEQUENCE", "SERVER", "STATISTICS", "SUBSCRIPTION", "TABLE", "TABLESPACE",
-	"TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE",
-	"TRANSFORM", "TRIGGER", "TYPE", "USER MAPPING", "VIEW",
+    "ACCESS METHOD",
+    "AGGREGATE",
+    "CAST",
+    "COLLATION",
+    "CONVERSION",
+    "DOMAIN",
+    "EVENT TRIGGER",
+    "EXTENSION",
+    "FOREIGN DATA WRAPPER",
+    "FOREIGN TABLE",
+    "FUNCTION",
+    "INDEX",
+    "LANGUAGE",
+    "LARGE OBJECT",
+    "MATERIALIZED VIEW",
+    "OPERATOR",
+    "OPERATOR CLASS",
+    "OPERATOR FAMILY",
+    "POLICY",
+    "PROCEDURE",
+    "PUBLICATION",
+    "ROUTINE",
+    "RULE",
+    "SCHEMA",
+    "SEQUENCE",
+    "SERVER",
+    "STATISTICS",
+    "SUBSCRIPTION",
+    "TABLE",
+    "TABLESPACE",
+    "TEXT SEARCH CONFIGURATION",
+    "TEXT SEARCH DICTIONARY",
+    "TEXT SEARCH PARSER",
+    "TEXT SEARCH TEMPLATE",
+    "TRANSFORM",
+    "TRIGGER",
+    "TYPE",
+    "USER MAPPING",
+    "VIEW",
 };
 
 static const struct {
@@ -114,9 +155,10 @@ static const struct {
 	enum guarantee_reason nested;
 	uint32_t effects;
 } verbs[] = {
-	{ "CREATE ", GUARANTEE_FULL, E(SCHEMA_CREATE) | E(PRIVILEGE) | E(UNSAFE_IO) | E(REPLICATION) },
-	{ "DROP ", GUARANTEE_FULL, E(SCHEMA_DESTROY) | E(PRIVILEGE) | E(REPLICATION) },
-	{ "ALTER ", GUARANTEE_ROLLED_BACK, E(SCHEMA_ALTER) | E(SCHEMA_DESTROY) | E(PRIVILEGE) | E(REPLICATION) },
+    {"CREATE ", GUARANTEE_FULL, E(SCHEMA_CREATE) | E(PRIVILEGE) | E(UNSAFE_IO) | E(REPLICATION)},
+    {"DROP ", GUARANTEE_FULL, E(SCHEMA_DESTROY) | E(PRIVILEGE) | E(REPLICATION)},
+    {"ALTER ", GUARANTEE_ROLLED_BACK,
+     E(SCHEMA_ALTER) | E(SCHEMA_DESTROY) | E(PRIVILEGE) | E(REPLICATION)},
 };
 
 #define COUNT(array) ((unsigned)(sizeof(array) / sizeof((array)[0])))
@@ -125,16 +167,18 @@ static const struct {
 const char *policy_guarantee_reason(enum guarantee_reason reason)
 {
 	static const char *const names[GUARANTEE_REASON_MAX] = {
-		[GUARANTEE_FULL] = "prevented",
-		[GUARANTEE_REFUSED] = "the server refuses it there",
-		[GUARANTEE_ROLLED_BACK] = "no interrupt check before it runs; rolled back with its caller",
-		[GUARANTEE_STAYS] = "nothing stops it there and no rollback undoes it",
+	    [GUARANTEE_FULL] = "prevented",
+	    [GUARANTEE_REFUSED] = "the server refuses it there",
+	    [GUARANTEE_ROLLED_BACK] =
+		"no interrupt check before it runs; rolled back with its caller",
+	    [GUARANTEE_STAYS] = "nothing stops it there and no rollback undoes it",
 	};
 
 	return reason < GUARANTEE_REASON_MAX ? names[reason] : "invalid";
 }
 
-/* Tags are made of verb and object in a table of static texts, built once on first use by the caller's index. */
+/* Tags are made of verb and object in a table of static texts, built once on first use by the
+ * caller's index. */
 static const char *made_tag(unsigned idx)
 {
 	static char texts[COUNT(verbs) * COUNT(objects)][48];
@@ -169,8 +213,8 @@ static struct tag made_facts(const char *tag)
 {
 	for (unsigned v = 0; v < COUNT(verbs); v++)
 		if (!strncmp(tag, verbs[v].prefix, strlen(verbs[v].prefix)))
-			return (struct tag){ tag, verbs[v].nested, verbs[v].effects };
-	return (struct tag){ tag, GUARANTEE_ROLLED_BACK, 0 };
+			return (struct tag){tag, verbs[v].nested, verbs[v].effects};
+	return (struct tag){tag, GUARANTEE_ROLLED_BACK, 0};
 }
 
 static enum policy_guarantee promise(enum guarantee_reason reason)
@@ -196,7 +240,8 @@ static bool facts_at(unsigned idx, struct tag *facts)
 	return true;
 }
 
-enum policy_guarantee policy_guarantee_for(const char *tag, enum guarantee_place place, enum guarantee_reason *reason)
+enum policy_guarantee policy_guarantee_for(const char *tag, enum guarantee_place place,
+					   enum guarantee_reason *reason)
 {
 	const struct tag *special = lookup_special(tag);
 
@@ -214,7 +259,8 @@ static bool tag_concerns(const struct rule *rule, const struct tag *tag)
 
 	if ((m->keys & FACT_BIT(FACT_EFFECTS)) && !(m->effects & tag->effects))
 		return false;
-	if ((m->keys & FACT_BIT(FACT_SELECTIVE)) && !(tag->effects & (SQL_BIT(SQL_MODIFY) | SQL_BIT(SQL_DELETE))))
+	if ((m->keys & FACT_BIT(FACT_SELECTIVE)) &&
+	    !(tag->effects & (SQL_BIT(SQL_MODIFY) | SQL_BIT(SQL_DELETE))))
 		return false;
 	if (!(m->keys & FACT_BIT(FACT_COMMANDS)))
 		return true;
@@ -242,11 +288,20 @@ bool policy_rule_info(const struct policy_set *set, unsigned idx, struct policy_
 	if (!rule)
 		return false;
 	*info = (struct policy_rule_info){
-		.policy = rule->match.policy,	.rule = rule->match.rule,     .file = rule->file,
-		.message = rule->match.message, .severity = rule->severity,   .line = rule->line,
-		.action = rule->match.action,	.mode = rule->match.mode,     .on_failure = rule->policy->on_failure,
-		.asked = rule->match.guarantee, .top = POLICY_DETECT,	      .nested = POLICY_DETECT,
+	    .policy = rule->match.policy,
+	    .rule = rule->match.rule,
+	    .file = rule->file,
+	    .message = rule->match.message,
+	    .severity = rule->severity,
+	    .line = rule->line,
+	    .action = rule->match.action,
+	    .mode = rule->match.mode,
+	    .on_failure = rule->policy->on_failure,
+	    .asked = rule->match.guarantee,
+	    .top = POLICY_DETECT,
+	    .nested = POLICY_DETECT,
 	};
+	info->by_name = rule->when.facts.keys & (FACT_BIT(FACT_OBJECTS) | FACT_BIT(FACT_COLUMNS));
 	if (!rule_blocks(rule))
 		return true;
 	info->top = info->nested = POLICY_PREVENT;
@@ -260,8 +315,8 @@ bool policy_rule_info(const struct policy_set *set, unsigned idx, struct policy_
 	return true;
 }
 
-const char *policy_rule_exception(const struct policy_set *set, unsigned idx, enum guarantee_reason reason,
-				  unsigned at)
+const char *policy_rule_exception(const struct policy_set *set, unsigned idx,
+				  enum guarantee_reason reason, unsigned at)
 {
 	const struct rule *rule = rule_at(set, idx);
 	struct tag facts;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * YAML documents to policies and rules. One table per mapping of the language names its keys and who reads each;
- * whatever is not in the table is an error with the nearest name. The tables are also what the manual page is
- * tested against.
+ * YAML documents to policies and rules. One table per mapping of the language names its keys and
+ * who reads each; whatever is not in the table is an error with the nearest name. The tables are
+ * also what the manual page is tested against.
  */
 #include "policy/load.h"
 
@@ -19,9 +19,10 @@
 #define NAME_MAX_BYTES 63
 #define MESSAGE_MAX_BYTES 500
 
-static const char *const severities[] = { "info", "low", "medium", "high", "critical" };
+static const char *const severities[] = {"info", "low", "medium", "high", "critical"};
 
-/* --- helpers of both halves -------------------------------------------------------------------------- */
+/* --- helpers of both halves
+ * -------------------------------------------------------------------------- */
 
 void loader_error(struct loader *l, const struct yaml_node *at, const char *fmt, ...)
 {
@@ -62,12 +63,15 @@ static void unknown_key(struct loader *l, const struct yaml_node *key, const cha
 	const char *name = NULL;
 	size_t len = 0;
 
-	if (!strcmp(key->value, "approval") || !strcmp(key->value, "budget") || !strcmp(key->value, "limit")) {
-		loader_error(l, key, "'%s' comes with a later release, with its action: remove it", key->value);
+	if (!strcmp(key->value, "approval") || !strcmp(key->value, "budget") ||
+	    !strcmp(key->value, "limit")) {
+		loader_error(l, key, "'%s' comes with a later release, with its action: remove it",
+			     key->value);
 		return;
 	}
 	for (unsigned i = 0; i < cnt; i++) {
-		len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", i ? ", " : "", keys[i].name);
+		len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", i ? ", " : "",
+					keys[i].name);
 		far = policy_distance(key->value, keys[i].name);
 		if (far < nearest) {
 			nearest = far;
@@ -76,17 +80,19 @@ static void unknown_key(struct loader *l, const struct yaml_node *key, const cha
 	}
 	if (nearest <= policy_distance_limit(key->value))
 		snprintf(hint, sizeof(hint), "; did you mean '%s'?", name);
-	loader_error(l, key, "unknown key '%.60s' in %s%s: known are %s", key->value, what, hint, known);
+	loader_error(l, key, "unknown key '%.60s' in %s%s: known are %s", key->value, what, hint,
+		     known);
 }
 
-bool loader_map(struct loader *l, const struct yaml_node *map, const char *what, const struct loader_key *keys,
-		unsigned cnt, void *into)
+bool loader_map(struct loader *l, const struct yaml_node *map, const char *what,
+		const struct loader_key *keys, unsigned cnt, void *into)
 {
 	const struct yaml_node *value;
 	char seen[80];
 
 	if (map->kind != YAML_MAP) {
-		loader_error(l, map, "%s: expected a mapping, not %s", what, yaml_describe(map, seen, sizeof(seen)));
+		loader_error(l, map, "%s: expected a mapping, not %s", what,
+			     yaml_describe(map, seen, sizeof(seen)));
 		return false;
 	}
 	for (unsigned i = 0; i < map->cnt; i += 2) {
@@ -108,13 +114,16 @@ bool loader_map(struct loader *l, const struct yaml_node *map, const char *what,
 	return true;
 }
 
-const char *loader_text(struct loader *l, const struct yaml_node *value, const char *what, size_t max)
+const char *loader_text(struct loader *l, const struct yaml_node *value, const char *what,
+			size_t max)
 {
 	char seen[80];
 	const char *text;
 
-	if (value->kind != YAML_SCALAR || !value->len || (value->plain && !strcmp(value->value, "~"))) {
-		loader_error(l, value, "%s: expected a text, not %s", what, yaml_describe(value, seen, sizeof(seen)));
+	if (value->kind != YAML_SCALAR || !value->len ||
+	    (value->plain && !strcmp(value->value, "~"))) {
+		loader_error(l, value, "%s: expected a text, not %s", what,
+			     yaml_describe(value, seen, sizeof(seen)));
 		return NULL;
 	}
 	if (value->len > max) {
@@ -123,7 +132,8 @@ const char *loader_text(struct loader *l, const struct yaml_node *value, const c
 	}
 	for (size_t i = 0; i < value->len; i++)
 		if ((unsigned char)value->value[i] < ' ' || value->value[i] == 0x7f) {
-			loader_error(l, value, "%s: holds a control character; write it on one line", what);
+			loader_error(l, value,
+				     "%s: holds a control character; write it on one line", what);
 			return NULL;
 		}
 	text = arena_strndup(l->arena, value->value, value->len);
@@ -142,13 +152,15 @@ bool loader_list(struct loader *l, const struct yaml_node *value, const char *wh
 	else if (!value->cnt)
 		loader_error(l, value, "%s: the list is empty and would match nothing", what);
 	else if (value->cnt > LIMIT_POLICY_LIST)
-		loader_error(l, value, "%s: more than %u entries", what, (unsigned)LIMIT_POLICY_LIST);
+		loader_error(l, value, "%s: more than %u entries", what,
+			     (unsigned)LIMIT_POLICY_LIST);
 	else
 		return true;
 	return false;
 }
 
-/* --- words from closed sets -------------------------------------------------------------------------- */
+/* --- words from closed sets
+ * -------------------------------------------------------------------------- */
 
 static const char *mode_at(unsigned idx)
 {
@@ -191,7 +203,8 @@ static unsigned load_word(struct loader *l, const struct yaml_node *value, const
 	if (i < cnt)
 		return i;
 	for (unsigned k = 0; k < cnt; k++)
-		len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", k ? ", " : "", name_at(k));
+		len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", k ? ", " : "",
+					name_at(k));
 	loader_error(l, value, "%s: unknown '%s'%s: one of %s", what, text,
 		     policy_suggest(text, name_at, cnt, hint, sizeof(hint)), known);
 	return cnt;
@@ -201,14 +214,18 @@ static const char *load_name_word(struct loader *l, const struct yaml_node *valu
 {
 	const char *text = loader_text(l, value, what, NAME_MAX_BYTES);
 
-	if (text && strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != strlen(text)) {
-		loader_error(l, value, "%s: '%s' may hold only letters, digits, '.', '_' and '-'", what, text);
+	if (text &&
+	    strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
+		strlen(text)) {
+		loader_error(l, value, "%s: '%s' may hold only letters, digits, '.', '_' and '-'",
+			     what, text);
 		return NULL;
 	}
 	return text;
 }
 
-/* --- rules ------------------------------------------------------------------------------------------- */
+/* --- rules
+ * ------------------------------------------------------------------------------------------- */
 
 static void load_rule_name(struct loader *l, const struct yaml_node *value, void *into)
 {
@@ -243,7 +260,8 @@ static void load_rule_action(struct loader *l, const struct yaml_node *value, vo
 	if (value->kind == YAML_SCALAR &&
 	    (!strcmp(value->value, "require_approval") || !strcmp(value->value, "limit"))) {
 		loader_error(l, value,
-			     "action '%s' comes with a later release: this one would not carry it out, so it refuses "
+			     "action '%s' comes with a later release: this one would not carry it "
+			     "out, so it refuses "
 			     "to load it; use deny until then",
 			     value->value);
 		return;
@@ -267,12 +285,13 @@ static void load_rule_severity(struct loader *l, const struct yaml_node *value, 
 }
 
 static const struct loader_key rule_keys[] = {
-	{ "name", load_rule_name, true },	  { "when", load_rule_when, false },
-	{ "unless", load_rule_unless, false },	  { "action", load_rule_action, true },
-	{ "message", load_rule_message, false },  { "severity", load_rule_severity, false },
+    {"name", load_rule_name, true},	   {"when", load_rule_when, false},
+    {"unless", load_rule_unless, false},   {"action", load_rule_action, true},
+    {"message", load_rule_message, false}, {"severity", load_rule_severity, false},
 };
 
-/* --- policies ---------------------------------------------------------------------------------------- */
+/* --- policies
+ * ---------------------------------------------------------------------------------------- */
 
 static void load_mode(struct loader *l, const struct yaml_node *value, void *into)
 {
@@ -317,7 +336,7 @@ static int by_rule_name(const void *a, const void *b)
 static void check_rule_names(struct loader *l, const struct policy *policy)
 {
 	const struct rule **sorted = malloc((policy->rule_cnt + 1) * sizeof(*sorted));
-	struct yaml_node at = { 0 };
+	struct yaml_node at = {0};
 	unsigned cnt = 0;
 
 	if (!sorted) {
@@ -333,7 +352,8 @@ static void check_rule_names(struct loader *l, const struct policy *policy)
 			continue;
 		at.line = sorted[i]->line;
 		at.column = sorted[i]->column;
-		loader_error(l, &at, "rule name '%s' is used twice in this policy, first in line %u",
+		loader_error(l, &at,
+			     "rule name '%s' is used twice in this policy, first in line %u",
 			     sorted[i]->match.rule, sorted[i - 1]->line);
 	}
 	free(sorted);
@@ -348,7 +368,8 @@ static void load_rules(struct loader *l, const struct yaml_node *value, void *in
 
 	if (value->kind != YAML_LIST || !value->cnt) {
 		loader_error(l, value, "rules: expected a list with at least one rule, not %s",
-			     value->kind == YAML_LIST ? "an empty one" : yaml_describe(value, seen, sizeof(seen)));
+			     value->kind == YAML_LIST ? "an empty one"
+						      : yaml_describe(value, seen, sizeof(seen)));
 		return;
 	}
 	if (value->cnt > LIMIT_POLICY_RULES) {
@@ -372,9 +393,11 @@ static void load_rules(struct loader *l, const struct yaml_node *value, void *in
 }
 
 static const struct loader_key spec_keys[] = {
-	{ "mode", load_mode, false },	    { "guarantee", load_guarantee, false },
-	{ "on_failure", load_on_failure, false }, { "match", load_policy_match, false },
-	{ "rules", load_rules, true },
+    {"mode", load_mode, false},
+    {"guarantee", load_guarantee, false},
+    {"on_failure", load_on_failure, false},
+    {"match", load_policy_match, false},
+    {"rules", load_rules, true},
 };
 
 static void load_meta_name(struct loader *l, const struct yaml_node *value, void *into)
@@ -394,16 +417,18 @@ static void load_annotations(struct loader *l, const struct yaml_node *value, vo
 }
 
 static const struct loader_key metadata_keys[] = {
-	{ "name", load_meta_name, true },
-	{ "annotations", load_annotations, false },
+    {"name", load_meta_name, true},
+    {"annotations", load_annotations, false},
 };
 
-static void load_exact(struct loader *l, const struct yaml_node *value, const char *what, const char *want)
+static void load_exact(struct loader *l, const struct yaml_node *value, const char *what,
+		       const char *want)
 {
 	char seen[80];
 
 	if (value->kind != YAML_SCALAR || strcmp(value->value, want))
-		loader_error(l, value, "%s: expected '%s', not %s", what, want, yaml_describe(value, seen, sizeof(seen)));
+		loader_error(l, value, "%s: expected '%s', not %s", what, want,
+			     yaml_describe(value, seen, sizeof(seen)));
 }
 
 static void load_api_version(struct loader *l, const struct yaml_node *value, void *into)
@@ -429,10 +454,10 @@ static void load_spec(struct loader *l, const struct yaml_node *value, void *int
 }
 
 static const struct loader_key document_keys[] = {
-	{ "apiVersion", load_api_version, true },
-	{ "kind", load_kind, true },
-	{ "metadata", load_metadata, true },
-	{ "spec", load_spec, true },
+    {"apiVersion", load_api_version, true},
+    {"kind", load_kind, true},
+    {"metadata", load_metadata, true},
+    {"spec", load_spec, true},
 };
 
 const char *policy_keyword_at(unsigned idx)
@@ -441,16 +466,18 @@ const char *policy_keyword_at(unsigned idx)
 		const struct loader_key *keys;
 		unsigned cnt;
 	} tables[] = {
-		{ document_keys, COUNT(document_keys) }, { metadata_keys, COUNT(metadata_keys) },
-		{ spec_keys, COUNT(spec_keys) },	 { rule_keys, COUNT(rule_keys) },
+	    {document_keys, COUNT(document_keys)},
+	    {metadata_keys, COUNT(metadata_keys)},
+	    {spec_keys, COUNT(spec_keys)},
+	    {rule_keys, COUNT(rule_keys)},
 	};
 	static const struct {
 		const char *(*name_at)(unsigned idx);
 		unsigned cnt;
 	} words[] = {
-		{ mode_at, POLICY_MODE_MAX },		{ failure_at, POLICY_FAILURE_MAX },
-		{ guarantee_at, POLICY_GUARANTEE_MAX }, { action_at, POLICY_ACTION_MAX },
-		{ severity_at, COUNT(severities) },
+	    {mode_at, POLICY_MODE_MAX},		  {failure_at, POLICY_FAILURE_MAX},
+	    {guarantee_at, POLICY_GUARANTEE_MAX}, {action_at, POLICY_ACTION_MAX},
+	    {severity_at, COUNT(severities)},
 	};
 
 	for (unsigned i = 0; i < COUNT(tables); idx -= tables[i].cnt, i++)
@@ -468,7 +495,8 @@ const char *policy_keyword_at(unsigned idx)
 	return NULL;
 }
 
-/* --- sets -------------------------------------------------------------------------------------------- */
+/* --- sets
+ * -------------------------------------------------------------------------------------------- */
 
 static void finish_policy(struct policy *policy)
 {
@@ -478,9 +506,9 @@ static void finish_policy(struct policy *policy)
 		match = &policy->rules[i].match;
 		match->policy = policy->name;
 		match->mode = policy->mode;
-		match->guarantee = !rule_blocks(&policy->rules[i]) ? POLICY_DETECT :
-				   policy->guarantee_given	   ? policy->guarantee :
-								     POLICY_PREVENT;
+		match->guarantee = !rule_blocks(&policy->rules[i]) ? POLICY_DETECT
+				   : policy->guarantee_given	   ? policy->guarantee
+								   : POLICY_PREVENT;
 	}
 }
 
@@ -499,7 +527,7 @@ static bool grow(struct policy **v, unsigned cnt, unsigned *cap)
 }
 
 struct growing {
-	struct policy *v;	/* owned */
+	struct policy *v; /* owned */
 	unsigned cnt, cap, rules;
 };
 
@@ -511,23 +539,25 @@ static int load_document(struct loader *l, const struct yaml_node *doc, struct g
 	if (!grow(&all->v, all->cnt, &all->cap))
 		return -ENOMEM;
 	policy = &all->v[all->cnt++];
-	*policy = (struct policy){ .file = l->file, .line = doc->line, .column = doc->column };
+	*policy = (struct policy){.file = l->file, .line = doc->line, .column = doc->column};
 	l->where[0] = '\0';
 	loader_map(l, doc, "a policy", document_keys, COUNT(document_keys), policy);
 	finish_policy(policy);
 	all->rules += policy->rule_cnt;
-	if (all->rules > LIMIT_POLICY_RULES && all->rules - policy->rule_cnt <= LIMIT_POLICY_RULES) {
-		at = (struct yaml_node){ .line = doc->line, .column = doc->column };
-		loader_error(l, &at, "more than %u rules in all policies together", (unsigned)LIMIT_POLICY_RULES);
+	if (all->rules > LIMIT_POLICY_RULES &&
+	    all->rules - policy->rule_cnt <= LIMIT_POLICY_RULES) {
+		at = (struct yaml_node){.line = doc->line, .column = doc->column};
+		loader_error(l, &at, "more than %u rules in all policies together",
+			     (unsigned)LIMIT_POLICY_RULES);
 	}
 	return l->oom ? -ENOMEM : 0;
 }
 
-static int load_source(struct policy_set *set, const struct policy_source *src, struct policy_report *report,
-		       struct growing *all)
+static int load_source(struct policy_set *set, const struct policy_source *src,
+		       struct policy_report *report, struct growing *all)
 {
-	struct loader l = { .arena = &set->arena, .report = report };
-	struct yaml_docs docs = { 0 };
+	struct loader l = {.arena = &set->arena, .report = report};
+	struct yaml_docs docs = {0};
 	struct arena tmp;
 	int err;
 
@@ -537,7 +567,8 @@ static int load_source(struct policy_set *set, const struct policy_source *src, 
 	arena_init(&tmp);
 	err = yaml_parse_docs(&tmp, src, &docs, report);
 	if (!err && !docs.cnt)
-		yaml_finding(report, l.file, NULL, false, "holds no policy: remove the file, or write one");
+		yaml_finding(report, l.file, NULL, false,
+			     "holds no policy: remove the file, or write one");
 	for (unsigned i = 0; !err && i < docs.cnt; i++)
 		err = load_document(&l, docs.docs[i], all);
 	arena_fini(&tmp);
@@ -556,7 +587,7 @@ static int by_policy_name(const void *a, const void *b)
 static int check_policy_names(const struct growing *all, struct policy_report *report)
 {
 	const struct policy **sorted = malloc((all->cnt + 1) * sizeof(*sorted));
-	struct yaml_node at = { 0 };
+	struct yaml_node at = {0};
 	unsigned cnt = 0;
 
 	if (!sorted)
@@ -570,8 +601,9 @@ static int check_policy_names(const struct growing *all, struct policy_report *r
 			continue;
 		at.line = sorted[i]->line;
 		at.column = sorted[i]->column;
-		yaml_finding(report, sorted[i]->file, &at, false, "policy name '%s' is taken by %s:%u",
-			     sorted[i]->name, sorted[i - 1]->file, sorted[i - 1]->line);
+		yaml_finding(report, sorted[i]->file, &at, false,
+			     "policy name '%s' is taken by %s:%u", sorted[i]->name,
+			     sorted[i - 1]->file, sorted[i - 1]->line);
 	}
 	free(sorted);
 	return 0;
@@ -592,11 +624,11 @@ static int place_policies(struct policy_set *set, const struct growing *all)
 	return 0;
 }
 
-int policy_set_load(const struct policy_source *sources, size_t cnt, uint64_t generation, struct policy_set **out,
-		    struct policy_report *report)
+int policy_set_load(const struct policy_source *sources, size_t cnt, uint64_t generation,
+		    struct policy_set **out, struct policy_report *report)
 {
 	struct policy_set *set = calloc(1, sizeof(*set));
-	struct growing all = { 0 };
+	struct growing all = {0};
 	unsigned before = report->errors;
 	int err = 0;
 
@@ -605,8 +637,8 @@ int policy_set_load(const struct policy_source *sources, size_t cnt, uint64_t ge
 	arena_init(&set->arena);
 	set->generation = generation;
 	if (cnt > LIMIT_POLICY_FILES) {
-		yaml_finding(report, sources[LIMIT_POLICY_FILES].name, NULL, false, "more than %u policy files",
-			     (unsigned)LIMIT_POLICY_FILES);
+		yaml_finding(report, sources[LIMIT_POLICY_FILES].name, NULL, false,
+			     "more than %u policy files", (unsigned)LIMIT_POLICY_FILES);
 		cnt = 0;
 	}
 	for (size_t i = 0; i < cnt && !err; i++)

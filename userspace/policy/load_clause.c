@@ -9,13 +9,13 @@
 
 #define COUNT(array) ((unsigned)(sizeof(array) / sizeof((array)[0])))
 
-static const char *const transports[] = { "tcp", "tls", "unix" };
+static const char *const transports[] = {"tcp", "tls", "unix"};
 
 /* Identity that needs a later release; named so that the answer is better than "unknown key". */
 static const char *const later_attrs[] = {
-	"ancestry", "build_id",	    "container_id", "image",  "image_digest", "intent",	     "labels",
-	"loginuid", "login_uid",    "namespace",    "pod",    "role",	      "service_account", "tls_version",
-	"end_user",
+    "ancestry", "build_id", "container_id",    "image",	      "image_digest",
+    "intent",	"labels",   "loginuid",	       "login_uid",   "namespace",
+    "pod",	"role",	    "service_account", "tls_version", "end_user",
 };
 
 static const char *attr_at(unsigned idx)
@@ -48,8 +48,8 @@ static const char *load_pattern(struct loader *l, const struct yaml_node *value,
 	return loader_text(l, value, what, PATTERN_MAX);
 }
 
-static const struct glob *load_globs(struct loader *l, const struct yaml_node *list, const char *what, bool fold,
-				     unsigned *cnt)
+static const struct glob *load_globs(struct loader *l, const struct yaml_node *list,
+				     const char *what, bool fold, unsigned *cnt)
 {
 	struct glob *globs;
 	const char *text;
@@ -67,9 +67,11 @@ static const struct glob *load_globs(struct loader *l, const struct yaml_node *l
 	return globs;
 }
 
-/* --- identity ---------------------------------------------------------------------------------------- */
+/* --- identity
+ * ---------------------------------------------------------------------------------------- */
 
-static void check_transports(struct loader *l, const struct yaml_node *list, const struct attr_cond *cond)
+static void check_transports(struct loader *l, const struct yaml_node *list,
+			     const struct attr_cond *cond)
 {
 	char hint[96];
 	bool any;
@@ -79,14 +81,16 @@ static void check_transports(struct loader *l, const struct yaml_node *list, con
 		for (unsigned t = 0; t < COUNT(transports); t++)
 			any |= glob_match(&cond->globs[i], transports[t]);
 		if (!any && cond->globs[i].text[0])
-			loader_error(l, list->items[i], "unknown transport '%.40s'%s: tcp, tls or unix",
+			loader_error(l, list->items[i],
+				     "unknown transport '%.40s'%s: tcp, tls or unix",
 				     cond->globs[i].text,
-				     policy_suggest(cond->globs[i].text, transport_at, COUNT(transports), hint,
-						    sizeof(hint)));
+				     policy_suggest(cond->globs[i].text, transport_at,
+						    COUNT(transports), hint, sizeof(hint)));
 	}
 }
 
-static void load_addrs(struct loader *l, const struct yaml_node *list, struct attr_cond *cond, const char *what)
+static void load_addrs(struct loader *l, const struct yaml_node *list, struct attr_cond *cond,
+		       const char *what)
 {
 	bool server = cond->attr == ATTR_SERVER;
 	struct addr_pattern *addrs;
@@ -100,16 +104,19 @@ static void load_addrs(struct loader *l, const struct yaml_node *list, struct at
 	for (unsigned i = 0; i < list->cnt; i++) {
 		text = load_pattern(l, list->items[i], what);
 		if (text && addr_pattern_parse(&addrs[i], text, server))
-			loader_error(l, list->items[i], "'%.60s' is not %s", text,
-				     server ? "an address, address:port, network (10.0.0.0/8), *:port, or a socket "
-					      "directory that begins with /" :
-					      "an address, a network (10.0.0.0/8) or a pattern (10.0.*)");
+			loader_error(
+			    l, list->items[i], "'%.60s' is not %s", text,
+			    server ? "an address, address:port, network (10.0.0.0/8), *:port, or a "
+				     "socket "
+				     "directory that begins with /"
+				   : "an address, a network (10.0.0.0/8) or a pattern (10.0.*)");
 	}
 	cond->addrs = addrs;
 	cond->cnt = list->cnt;
 }
 
-static void load_uids(struct loader *l, const struct yaml_node *list, struct attr_cond *cond, const char *what)
+static void load_uids(struct loader *l, const struct yaml_node *list, struct attr_cond *cond,
+		      const char *what)
 {
 	uint64_t value;
 	uint32_t *uids;
@@ -157,34 +164,39 @@ static void load_cond(struct loader *l, const struct yaml_node *value, struct at
 	}
 }
 
-static void unknown_attr(struct loader *l, const struct yaml_node *key, const char *what, uint32_t allowed)
+static void unknown_attr(struct loader *l, const struct yaml_node *key, const char *what,
+			 uint32_t allowed)
 {
 	char hint[96], known[256] = "";
 	size_t len = 0;
 
 	for (unsigned i = 0; i < COUNT(later_attrs); i++)
 		if (!strcmp(key->value, later_attrs[i])) {
-			loader_error(l, key, "'%s' comes with a later release: this one cannot know it", key->value);
+			loader_error(l, key,
+				     "'%s' comes with a later release: this one cannot know it",
+				     key->value);
 			return;
 		}
 	for (enum policy_attr attr = 0; attr < ATTR_MAX; attr++)
 		if (allowed & 1u << attr)
-			len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", len ? ", " : "",
-						policy_attr_name(attr));
+			len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s",
+						len ? ", " : "", policy_attr_name(attr));
 	loader_error(l, key, "unknown key '%.60s' in %s%s: known are %s", key->value, what,
 		     policy_suggest(key->value, attr_at, ATTR_MAX, hint, sizeof(hint)), known);
 }
 
-static void load_who(struct loader *l, const struct yaml_node *map, const char *what, uint32_t allowed,
-		     struct who_matcher *m)
+static void load_who(struct loader *l, const struct yaml_node *map, const char *what,
+		     uint32_t allowed, struct who_matcher *m)
 {
 	struct attr_cond *conds;
 	enum policy_attr attr;
 	char seen[80];
 
 	if (map->kind != YAML_MAP || !map->cnt) {
-		loader_error(l, map, "%s: expected a mapping such as {db_user: [app]}, not %s", what,
-			     map->kind == YAML_MAP ? "an empty one" : yaml_describe(map, seen, sizeof(seen)));
+		loader_error(l, map, "%s: expected a mapping such as {db_user: [app]}, not %s",
+			     what,
+			     map->kind == YAML_MAP ? "an empty one"
+						   : yaml_describe(map, seen, sizeof(seen)));
 		return;
 	}
 	for (unsigned i = 0; i < map->cnt; i += 2) {
@@ -208,13 +220,13 @@ static void load_who(struct loader *l, const struct yaml_node *map, const char *
 }
 
 #define ATTR_BIT(attr) (1u << (attr))
-#define MATCH_ATTRS                                                                                             \
-	(ATTR_BIT(ATTR_ENGINE) | ATTR_BIT(ATTR_TRANSPORT) | ATTR_BIT(ATTR_DATABASE) | ATTR_BIT(ATTR_DB_USER) | \
-	 ATTR_BIT(ATTR_ENVIRONMENT) | ATTR_BIT(ATTR_SERVER))
-#define IDENTITY_ATTRS                                                                                  \
-	(ATTR_BIT(ATTR_TRANSPORT) | ATTR_BIT(ATTR_DB_USER) | ATTR_BIT(ATTR_ENVIRONMENT) |              \
-	 ATTR_BIT(ATTR_UID) | ATTR_BIT(ATTR_EXE) | ATTR_BIT(ATTR_CGROUP) | ATTR_BIT(ATTR_CLIENT_ADDRESS) | \
-	 ATTR_BIT(ATTR_APPLICATION_NAME))
+#define MATCH_ATTRS                                                                                \
+	(ATTR_BIT(ATTR_ENGINE) | ATTR_BIT(ATTR_TRANSPORT) | ATTR_BIT(ATTR_DATABASE) |              \
+	 ATTR_BIT(ATTR_DB_USER) | ATTR_BIT(ATTR_ENVIRONMENT) | ATTR_BIT(ATTR_SERVER))
+#define IDENTITY_ATTRS                                                                             \
+	(ATTR_BIT(ATTR_TRANSPORT) | ATTR_BIT(ATTR_DB_USER) | ATTR_BIT(ATTR_ENVIRONMENT) |          \
+	 ATTR_BIT(ATTR_UID) | ATTR_BIT(ATTR_EXE) | ATTR_BIT(ATTR_CGROUP) |                         \
+	 ATTR_BIT(ATTR_CLIENT_ADDRESS) | ATTR_BIT(ATTR_APPLICATION_NAME))
 
 void load_match(struct loader *l, const struct yaml_node *value, void *who_matcher)
 {
@@ -226,10 +238,12 @@ static void load_identity(struct loader *l, const struct yaml_node *value, void 
 	load_who(l, value, "identity", IDENTITY_ATTRS, &((struct clause *)clause)->who);
 }
 
-/* --- facts ------------------------------------------------------------------------------------------- */
+/* --- facts
+ * ------------------------------------------------------------------------------------------- */
 
-static void load_mask(struct loader *l, const struct yaml_node *list, const char *what, const char *noun,
-		      const char *(*name_at)(unsigned idx), unsigned cnt, unsigned first, uint32_t *mask)
+static void load_mask(struct loader *l, const struct yaml_node *list, const char *what,
+		      const char *noun, const char *(*name_at)(unsigned idx), unsigned cnt,
+		      unsigned first, uint32_t *mask)
 {
 	char hint[96];
 	const char *text;
@@ -269,11 +283,13 @@ static bool load_bool(struct loader *l, const struct yaml_node *value, const cha
 {
 	char seen[80];
 
-	if (value->kind == YAML_SCALAR && value->plain && (!strcmp(value->value, "true") || !strcmp(value->value, "false"))) {
+	if (value->kind == YAML_SCALAR && value->plain &&
+	    (!strcmp(value->value, "true") || !strcmp(value->value, "false"))) {
 		*out = value->value[0] == 't';
 		return true;
 	}
-	loader_error(l, value, "%s: expected true or false, not %s", what, yaml_describe(value, seen, sizeof(seen)));
+	loader_error(l, value, "%s: expected true or false, not %s", what,
+		     yaml_describe(value, seen, sizeof(seen)));
 	return false;
 }
 
@@ -292,13 +308,16 @@ static void load_unknown(struct loader *l, const struct yaml_node *value, void *
 
 	m->keys |= FACT_BIT(FACT_UNKNOWN);
 	if (value->kind == YAML_LIST) {
-		load_mask(l, value, "unknown", "reason", unknown_at, SQL_UNKNOWN_MAX - 1, 1, &m->unknown);
+		load_mask(l, value, "unknown", "reason", unknown_at, SQL_UNKNOWN_MAX - 1, 1,
+			  &m->unknown);
 		return;
 	}
 	if (!load_bool(l, value, "unknown (or a list of reasons)", &all))
 		return;
 	if (!all)
-		loader_error(l, value, "unknown: false is not needed: without the key only known statements match");
+		loader_error(
+		    l, value,
+		    "unknown: false is not needed: without the key only known statements match");
 	m->unknown = ((1u << SQL_UNKNOWN_MAX) - 1) & ~(1u << SQL_KNOWN);
 }
 
@@ -306,7 +325,8 @@ static void warn_upper_case(struct loader *l, const struct yaml_node *at, const 
 {
 	if (strpbrk(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 		loader_warning(l, at,
-			       "'%.60s' holds capital letters: the server folds names to lower case, so this matches "
+			       "'%.60s' holds capital letters: the server folds names to lower "
+			       "case, so this matches "
 			       "only names that are written in double quotes",
 			       text);
 }
@@ -341,8 +361,8 @@ static bool load_name(struct loader *l, const char *text, struct name_pattern *p
 	return true;
 }
 
-static const struct name_pattern *load_names(struct loader *l, const struct yaml_node *list, const char *what,
-					     unsigned *cnt)
+static const struct name_pattern *load_names(struct loader *l, const struct yaml_node *list,
+					     const char *what, unsigned *cnt)
 {
 	struct name_pattern *names;
 	const char *text;
@@ -358,7 +378,8 @@ static const struct name_pattern *load_names(struct loader *l, const struct yaml
 			continue;
 		if (!load_name(l, text, &names[i]))
 			loader_error(l, list->items[i],
-				     "%s: '%.60s' is neither name nor schema.name (a database is named in match)",
+				     "%s: '%.60s' is neither name nor schema.name (a database is "
+				     "named in match)",
 				     what, text);
 		warn_upper_case(l, list->items[i], text);
 	}
@@ -415,7 +436,9 @@ static void load_columns(struct loader *l, const struct yaml_node *list, void *c
 			continue;
 		if (!load_column(l, text, &columns[i]))
 			loader_error(l, list->items[i],
-				     "columns: '%.60s' is neither column, table.column nor schema.table.column", text);
+				     "columns: '%.60s' is neither column, table.column nor "
+				     "schema.table.column",
+				     text);
 		warn_upper_case(l, list->items[i], text);
 	}
 	m->columns = columns;
@@ -431,23 +454,26 @@ static void load_commands(struct loader *l, const struct yaml_node *value, void 
 }
 
 static const struct loader_key clause_keys[] = {
-	{ "identity", load_identity, false },
-	{ "effects", load_effects, false },
-	{ "objects", load_objects, false },
-	{ "columns", load_columns, false },
-	{ "commands", load_commands, false },
-	{ "functions", load_functions, false },
-	{ "function_risk", load_function_risk, false },
-	{ "selective", load_selective, false },
-	{ "unknown", load_unknown, false },
+    {"identity", load_identity, false},
+    {"effects", load_effects, false},
+    {"objects", load_objects, false},
+    {"columns", load_columns, false},
+    {"commands", load_commands, false},
+    {"functions", load_functions, false},
+    {"function_risk", load_function_risk, false},
+    {"selective", load_selective, false},
+    {"unknown", load_unknown, false},
 };
 
-const char *const policy_clause_keywords[] = { "identity",  "effects",	     "objects",	  "columns", "commands",
-					       "functions", "function_risk", "selective", "unknown", NULL };
+const char *const policy_clause_keywords[] = {"identity", "effects",   "objects",	"columns",
+					      "commands", "functions", "function_risk", "selective",
+					      "unknown",  NULL};
 
-_Static_assert(COUNT(clause_keys) == COUNT(policy_clause_keywords) - 1, "policy_clause_keywords lists clause_keys");
+_Static_assert(COUNT(clause_keys) == COUNT(policy_clause_keywords) - 1,
+	       "policy_clause_keywords lists clause_keys");
 
-static void load_clause(struct loader *l, const struct yaml_node *value, const char *what, struct clause *clause)
+static void load_clause(struct loader *l, const struct yaml_node *value, const char *what,
+			struct clause *clause)
 {
 	if (!loader_map(l, value, what, clause_keys, COUNT(clause_keys), clause))
 		return;

@@ -7,45 +7,45 @@
 #include <string.h>
 
 static const char *const action_names[POLICY_ACTION_MAX] = {
-	[POLICY_ALLOW] = "allow", [POLICY_AUDIT] = "audit", [POLICY_ALERT] = "alert",
-	[POLICY_DENY] = "deny",	  [POLICY_KILL] = "kill",
+    [POLICY_ALLOW] = "allow", [POLICY_AUDIT] = "audit", [POLICY_ALERT] = "alert",
+    [POLICY_DENY] = "deny",   [POLICY_KILL] = "kill",
 };
 
 static const char *const mode_names[POLICY_MODE_MAX] = {
-	[POLICY_SHADOW] = "shadow",
-	[POLICY_ENFORCE] = "enforce",
+    [POLICY_SHADOW] = "shadow",
+    [POLICY_ENFORCE] = "enforce",
 };
 
 static const char *const failure_names[POLICY_FAILURE_MAX] = {
-	[POLICY_FAIL_OPEN] = "open",
-	[POLICY_FAIL_CLOSED] = "closed",
+    [POLICY_FAIL_OPEN] = "open",
+    [POLICY_FAIL_CLOSED] = "closed",
 };
 
 static const char *const guarantee_names[POLICY_GUARANTEE_MAX] = {
-	[POLICY_DETECT] = "detect",
-	[POLICY_CONTAIN] = "contain",
-	[POLICY_PREVENT] = "prevent",
+    [POLICY_DETECT] = "detect",
+    [POLICY_CONTAIN] = "contain",
+    [POLICY_PREVENT] = "prevent",
 };
 
 static const char *const attr_names[ATTR_MAX] = {
-	[ATTR_ENGINE] = "engine",
-	[ATTR_TRANSPORT] = "transport",
-	[ATTR_DATABASE] = "database",
-	[ATTR_DB_USER] = "db_user",
-	[ATTR_ENVIRONMENT] = "environment",
-	[ATTR_UID] = "uid",
-	[ATTR_EXE] = "exe",
-	[ATTR_CGROUP] = "cgroup",
-	[ATTR_SERVER] = "server",
-	[ATTR_CLIENT_ADDRESS] = "client_address",
-	[ATTR_APPLICATION_NAME] = "application_name",
+    [ATTR_ENGINE] = "engine",
+    [ATTR_TRANSPORT] = "transport",
+    [ATTR_DATABASE] = "database",
+    [ATTR_DB_USER] = "db_user",
+    [ATTR_ENVIRONMENT] = "environment",
+    [ATTR_UID] = "uid",
+    [ATTR_EXE] = "exe",
+    [ATTR_CGROUP] = "cgroup",
+    [ATTR_SERVER] = "server",
+    [ATTR_CLIENT_ADDRESS] = "client_address",
+    [ATTR_APPLICATION_NAME] = "application_name",
 };
 
 static const char *const fact_names[FACT_MAX] = {
-	[FACT_UNKNOWN] = "unknown",	  [FACT_EFFECTS] = "effects",
-	[FACT_COMMANDS] = "commands",	  [FACT_SELECTIVE] = "selective",
-	[FACT_OBJECTS] = "objects",	  [FACT_COLUMNS] = "columns",
-	[FACT_FUNCTIONS] = "functions",	  [FACT_FUNCTION_RISK] = "function_risk",
+    [FACT_UNKNOWN] = "unknown",	    [FACT_EFFECTS] = "effects",
+    [FACT_COMMANDS] = "commands",   [FACT_SELECTIVE] = "selective",
+    [FACT_OBJECTS] = "objects",	    [FACT_COLUMNS] = "columns",
+    [FACT_FUNCTIONS] = "functions", [FACT_FUNCTION_RISK] = "function_risk",
 };
 
 static const char *name_of(const char *const *names, unsigned cnt, unsigned idx)
@@ -174,8 +174,8 @@ unsigned policy_distance_limit(const char *word)
 	return limit > 3 ? 3 : (unsigned)limit;
 }
 
-const char *policy_suggest(const char *word, const char *(*name_at)(unsigned idx), unsigned cnt, char *buf,
-			   size_t len)
+const char *policy_suggest(const char *word, const char *(*name_at)(unsigned idx), unsigned cnt,
+			   char *buf, size_t len)
 {
 	unsigned best = SUGGEST_LEN, d;
 	const char *nearest = NULL, *name;

@@ -2,14 +2,15 @@
 /*
  * The screen: necessary words to an Aho-Corasick automaton in the form that the probes run.
  *
- * The absence of every word proves that no enforcing rule matches what the text says. It proves nothing about
- * texts that are incomplete: those never reach the screen as a whole and are undecided. A text that the parser here
- * cannot read, but that holds no word, is passed: whatever it means to a newer server, the keywords of the denied
- * effects are not in it.
+ * The absence of every word proves that no enforcing rule matches what the text says. It proves
+ * nothing about texts that are incomplete: those never reach the screen as a whole and are
+ * undecided. A text that the parser here cannot read, but that holds no word, is passed: whatever
+ * it means to a newer server, the keywords of the denied effects are not in it.
  *
- * Bytes are mapped to classes first: letters without case, everything that ends an identifier as one, and what no
- * word uses as class 0. If words do not fit into the automaton they are shortened, since a word's beginning is as necessary as the
- * word; if that is not enough, the screen lets every text be a candidate.
+ * Bytes are mapped to classes first: letters without case, everything that ends an identifier as
+ * one, and what no word uses as class 0. If words do not fit into the automaton they are shortened,
+ * since a word's beginning is as necessary as the word; if that is not enough, the screen lets
+ * every text be a candidate.
  */
 #include "policy/words.h"
 
@@ -17,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORD_MIN 4	/* shorter beginnings would be in every text */
+#define WORD_MIN 4 /* shorter beginnings would be in every text */
 
 static void screen_match_all(struct dbf_screen *screen)
 {
@@ -29,7 +30,8 @@ static void screen_match_all(struct dbf_screen *screen)
 /* Bytes above 0x7f continue an identifier; the three left out stand in words of their own. */
 static bool ends_identifier(unsigned byte)
 {
-	if ((byte >= '0' && byte <= '9') || (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z'))
+	if ((byte >= '0' && byte <= '9') || (byte >= 'A' && byte <= 'Z') ||
+	    (byte >= 'a' && byte <= 'z'))
 		return false;
 	return byte != '_' && byte != '$' && byte != '"' && byte != '&' && byte != '\\';
 }
@@ -57,7 +59,8 @@ static int make_classes(const struct words *words, struct dbf_screen *screen)
 	return 0;
 }
 
-/* The trie. A transition of 0 means none yet: nothing but the root's own failures leads to state 0. */
+/* The trie. A transition of 0 means none yet: nothing but the root's own failures leads to state 0.
+ */
 static int make_trie(const struct words *words, unsigned max_len, struct dbf_screen *screen)
 {
 	unsigned state, len;
@@ -68,7 +71,8 @@ static int make_trie(const struct words *words, unsigned max_len, struct dbf_scr
 		len = words->v[i].len < max_len ? words->v[i].len : max_len;
 		state = 0;
 		for (unsigned c = 0; c < len; c++) {
-			next = &screen->next[state][screen->class_of[(unsigned char)words->v[i].text[c]]];
+			next = &screen->next[state]
+					    [screen->class_of[(unsigned char)words->v[i].text[c]]];
 			/* A shorter word ends on the way: this one adds nothing. */
 			if (*next & DBF_SCREEN_ACCEPT)
 				break;
@@ -85,10 +89,12 @@ static int make_trie(const struct words *words, unsigned max_len, struct dbf_scr
 	return 0;
 }
 
-/* Breadth first: a missing transition is that of the longest proper suffix; an accepting suffix accepts. */
+/* Breadth first: a missing transition is that of the longest proper suffix; an accepting suffix
+ * accepts. */
 static int make_links(struct dbf_screen *screen)
 {
-	dbf_u16 *fail = calloc(DBF_SCREEN_STATES, sizeof(*fail)), *queue = calloc(DBF_SCREEN_STATES, sizeof(*queue));
+	dbf_u16 *fail = calloc(DBF_SCREEN_STATES, sizeof(*fail)),
+		*queue = calloc(DBF_SCREEN_STATES, sizeof(*queue));
 	unsigned head = 0, tail = 0, state, to;
 	dbf_u16 *next, by_suffix;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The set as an object: reading a path into one, summing it up, changing its mode, freeing it; and the report. */
+/* The set as an object: reading a path into one, summing it up, changing its mode, freeing it; and
+ * the report. */
 #include "policy/set.h"
 
 #include "policy/yaml.h"
@@ -17,7 +18,7 @@
 
 void policy_report_init(struct policy_report *report)
 {
-	*report = (struct policy_report){ 0 };
+	*report = (struct policy_report){0};
 	buf_init(&report->text, REPORT_BYTES);
 }
 
@@ -48,9 +49,9 @@ void policy_set_summary(const struct policy_set *set, struct policy_summary *sum
 	const struct rule *rule;
 
 	*summary = (struct policy_summary){
-		.policies = set->policy_cnt,
-		.rules = set->rule_cnt,
-		.generation = set->generation,
+	    .policies = set->policy_cnt,
+	    .rules = set->rule_cnt,
+	    .generation = set->generation,
 	};
 	for (unsigned p = 0; p < set->policy_cnt; p++) {
 		for (unsigned r = 0; r < set->policies[p].rule_cnt; r++) {
@@ -60,7 +61,8 @@ void policy_set_summary(const struct policy_set *set, struct policy_summary *sum
 			summary->enforcing_rules++;
 			summary->enforces = true;
 			summary->fails_closed |= rule->policy->on_failure == POLICY_FAIL_CLOSED;
-			summary->needs_identity |= rule->policy->match.cnt || rule->when.who.cnt || rule->has_unless;
+			summary->needs_identity |=
+			    rule->policy->match.cnt || rule->when.who.cnt || rule->has_unless;
 		}
 	}
 }
@@ -86,7 +88,8 @@ static int read_file(const char *path, char **text, size_t *len)
 		data = malloc(LIMIT_POLICY_FILE_BYTES + 1);
 		err = data ? 0 : -ENOMEM;
 	}
-	/* One byte more than allowed is asked for, so that a file that grows meanwhile is seen to be too long. */
+	/* One byte more than allowed is asked for, so that a file that grows meanwhile is seen to
+	 * be too long. */
 	while (!err && at <= LIMIT_POLICY_FILE_BYTES) {
 		n = read(fd, data + at, LIMIT_POLICY_FILE_BYTES + 1 - at);
 		if (n <= 0)
@@ -106,7 +109,7 @@ static int read_file(const char *path, char **text, size_t *len)
 }
 
 struct sources {
-	struct policy_source *v;	/* owned, with names and texts */
+	struct policy_source *v; /* owned, with names and texts */
 	size_t cnt;
 };
 
@@ -129,7 +132,7 @@ static int sources_add(struct sources *sources, const char *path, struct policy_
 		return -ENOMEM;
 	sources->v = v;
 	src = &v[sources->cnt];
-	*src = (struct policy_source){ 0 };
+	*src = (struct policy_source){0};
 	err = read_file(path, &text, &src->len);
 	if (err == -ENOMEM)
 		return err;
@@ -168,12 +171,15 @@ static int read_directory(const char *path, struct sources *sources, struct poli
 		return 0;
 	}
 	if (!n)
-		yaml_finding(report, path, NULL, true, "holds no *.yaml or *.yml file: nothing is enforced or alerted");
+		yaml_finding(report, path, NULL, true,
+			     "holds no *.yaml or *.yml file: nothing is enforced or alerted");
 	if (n > LIMIT_POLICY_FILES)
-		yaml_finding(report, path, NULL, false, "more than %u policy files", (unsigned)LIMIT_POLICY_FILES);
+		yaml_finding(report, path, NULL, false, "more than %u policy files",
+			     (unsigned)LIMIT_POLICY_FILES);
 	for (int i = 0; i < n; i++) {
 		if (!err && n <= LIMIT_POLICY_FILES) {
-			if (snprintf(full, sizeof(full), "%s/%s", path, names[i]->d_name) >= (int)sizeof(full))
+			if (snprintf(full, sizeof(full), "%s/%s", path, names[i]->d_name) >=
+			    (int)sizeof(full))
 				yaml_finding(report, path, NULL, false, "path too long");
 			else
 				err = sources_add(sources, full, report);
@@ -184,9 +190,10 @@ static int read_directory(const char *path, struct sources *sources, struct poli
 	return err;
 }
 
-int policy_set_load_path(const char *path, uint64_t generation, struct policy_set **out, struct policy_report *report)
+int policy_set_load_path(const char *path, uint64_t generation, struct policy_set **out,
+			 struct policy_report *report)
 {
-	struct sources sources = { 0 };
+	struct sources sources = {0};
 	struct policy_set *set = NULL;
 	unsigned before = report->errors;
 	struct stat st;

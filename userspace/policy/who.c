@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Identity against a matcher. An attribute that nobody knows answers MAYBE, never NO: what that means is for the
- * rule's action and fail mode to say. The exception is the client's address on a unix socket: there is none,
- * and that is known.
+ * Identity against a matcher. An attribute that nobody knows answers MAYBE, never NO: what that
+ * means is for the rule's action and fail mode to say. The exception is the client's address on a
+ * unix socket: there is none, and that is known.
  */
 #include "policy/set.h"
 
@@ -13,7 +13,7 @@
 /* An address as 4 or 16 bytes; ::ffff:a.b.c.d is a.b.c.d, as a dual-stack server reports it. */
 static int address_parse(const char *text, uint8_t bytes[16], int *family)
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 
 	if (inet_pton(AF_INET, text, bytes) == 1) {
 		*family = AF_INET;
@@ -39,7 +39,8 @@ static int number_parse(const char *text, unsigned long max, unsigned long *out)
 	return *end || *out > max ? -1 : 0;
 }
 
-/* Splits "host:port" and "[v6]:port"; a bare IPv6 address has more than one colon and no brackets. */
+/* Splits "host:port" and "[v6]:port"; a bare IPv6 address has more than one colon and no brackets.
+ */
 static int split_port(char *host, struct addr_pattern *p)
 {
 	char *colon = strrchr(host, ':');
@@ -56,7 +57,7 @@ static int split_port(char *host, struct addr_pattern *p)
 		memmove(host, host + 1, len);
 		if (!colon)
 			return 0;
-		colon--;	/* the text moved by one */
+		colon--; /* the text moved by one */
 	} else if (!colon || strchr(host, ':') != colon) {
 		return 0;
 	}
@@ -73,7 +74,7 @@ int addr_pattern_parse(struct addr_pattern *p, const char *text, bool port_allow
 	char host[128], *slash;
 	unsigned long prefix;
 
-	*p = (struct addr_pattern){ 0 };
+	*p = (struct addr_pattern){0};
 	if (text[0] == '/' || text[0] == '@' || strlen(text) >= sizeof(host) - 1) {
 		p->is_glob = true;
 		glob_compile(&p->glob, text, false);
@@ -83,7 +84,8 @@ int addr_pattern_parse(struct addr_pattern *p, const char *text, bool port_allow
 	if (port_allowed && split_port(host, p))
 		return -1;
 	if (glob_has_wildcard(host)) {
-		/* A port behind a glob cannot be cut off a borrowed text; only "*:5432" needs it. */
+		/* A port behind a glob cannot be cut off a borrowed text; only "*:5432" needs it.
+		 */
 		if (p->has_port && strcmp(host, "*"))
 			return -1;
 		p->is_glob = true;
@@ -104,8 +106,8 @@ int addr_pattern_parse(struct addr_pattern *p, const char *text, bool port_allow
 	return 0;
 }
 
-static bool addr_match(const struct addr_pattern *p, const char *text, const uint8_t *bytes, int family,
-		       uint16_t port)
+static bool addr_match(const struct addr_pattern *p, const char *text, const uint8_t *bytes,
+		       int family, uint16_t port)
 {
 	unsigned whole = p->prefix / 8, rest = p->prefix % 8;
 
@@ -120,7 +122,7 @@ static bool addr_match(const struct addr_pattern *p, const char *text, const uin
 
 static enum tri addrs_match(const struct attr_cond *cond, const char *text, uint16_t port)
 {
-	uint8_t bytes[16] = { 0 };
+	uint8_t bytes[16] = {0};
 	int family = 0;
 
 	address_parse(text, bytes, &family);
@@ -171,7 +173,8 @@ static enum tri cond_match(const struct attr_cond *cond, const struct identity *
 		return who->uid_known ? TRI_NO : TRI_MAYBE;
 	}
 	text = attr_text(cond->attr, who);
-	if (!text && cond->attr == ATTR_CLIENT_ADDRESS && who->transport && !strcmp(who->transport, "unix"))
+	if (!text && cond->attr == ATTR_CLIENT_ADDRESS && who->transport &&
+	    !strcmp(who->transport, "unix"))
 		return TRI_NO;
 	if (!text)
 		return TRI_MAYBE;

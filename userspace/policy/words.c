@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Necessary words. A rule is a conjunction, so the necessary words of any one of its keys are necessary for the rule;
- * the cheapest key (the one whose words are rarest in ordinary traffic) is taken. Within a key the entries are
- * alternatives, so all their words are needed.
+ * Necessary words. A rule is a conjunction, so the necessary words of any one of its keys are
+ * necessary for the rule; the cheapest key (the one whose words are rarest in ordinary traffic) is
+ * taken. Within a key the entries are alternatives, so all their words are needed.
  *
- * Why a word is necessary at all: keywords of PostgreSQL cannot be written in any other way than by their letters, in
- * either case. Names can: in double quotes a quote is doubled, and U&"..." spells characters by number. Both forms
- * count as the presence of every name, and so does \u, which spells them in literals that are later run as text.
- * Names with letters outside ASCII are folded by the server's locale and are cut to their longest ASCII part. Some
- * names stand in the facts though the text spells them differently (EXTRACT(...) is date_part); those have a second
- * word in a table here.
+ * Why a word is necessary at all: keywords of PostgreSQL cannot be written in any other way than by
+ * their letters, in either case. Names can: in double quotes a quote is doubled, and U&"..." spells
+ * characters by number. Both forms count as the presence of every name, and so does \u, which
+ * spells them in literals that are later run as text. Names with letters outside ASCII are folded
+ * by the server's locale and are cut to their longest ASCII part. Some names stand in the facts
+ * though the text spells them differently (EXTRACT(...) is date_part); those have a second word in
+ * a table here.
  *
- * A keyword that cannot be a text's last token is followed by something that does not continue an identifier: a blank,
- * a comment, punctuation. Looking for that too keeps "created_at" from being a CREATE. In the tables ~ stands for it.
+ * A keyword that cannot be a text's last token is followed by something that does not continue an
+ * identifier: a blank, a comment, punctuation. Looking for that too keeps "created_at" from being a
+ * CREATE. In the tables ~ stands for it.
  *
- * The tables are deliberately generous: a superfluous word costs a look by the full parser, a missing one a hole. The
- * tests hold every effect that the analyser reports against this table.
+ * The tables are deliberately generous: a superfluous word costs a look by the full parser, a
+ * missing one a hole. The tests hold every effect that the analyser reports against this table.
  */
 #include "policy/words.h"
 
@@ -24,7 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sql/sql_func_table.h"
+#include "sql/sql_func_table.inc"
 
 #define COUNT(array) ((unsigned)(sizeof(array) / sizeof((array)[0])))
 
@@ -33,7 +35,7 @@
 
 void words_init(struct words *words)
 {
-	*words = (struct words){ 0 };
+	*words = (struct words){0};
 }
 
 void words_fini(struct words *words)
@@ -63,10 +65,12 @@ static void words_add(struct words *words, const char *text, size_t len)
 	v = &words->v[words->cnt++];
 	v->len = (unsigned char)len;
 	for (size_t i = 0; i < len; i++)
-		v->text[i] = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] + 'a' - 'A') : text[i];
+		v->text[i] =
+		    text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] + 'a' - 'A') : text[i];
 }
 
-/* The word and, when @ended, what ends it: WORD_END stands for anything but a quote that ends an identifier. */
+/* The word and, when @ended, what ends it: WORD_END stands for anything but a quote that ends an
+ * identifier. */
 static void words_add_keyword(struct words *words, const char *text, size_t len, bool ended)
 {
 	char with_end[WORD_MAX];
@@ -89,7 +93,8 @@ static void words_add_list(struct words *words, const char *list)
 
 	for (; *list; list += len + (list[len] == ' ')) {
 		len = strcspn(list, " ");
-		words_add_keyword(words, list, list[len - 1] == '~' ? len - 1 : len, list[len - 1] == '~');
+		words_add_keyword(words, list, list[len - 1] == '~' ? len - 1 : len,
+				  list[len - 1] == '~');
 	}
 }
 
@@ -124,7 +129,8 @@ void words_tidy(struct words *words)
 		qsort(words->v, words->cnt, sizeof(*words->v), by_length);
 	for (unsigned i = 0; i < words->cnt; i++) {
 		for (k = 0; k < kept && k < TIDY_MAX; k++)
-			if (memmem(words->v[i].text, words->v[i].len, words->v[k].text, words->v[k].len))
+			if (memmem(words->v[i].text, words->v[i].len, words->v[k].text,
+				   words->v[k].len))
 				break;
 		if (k < kept && k < TIDY_MAX)
 			continue;
@@ -138,7 +144,8 @@ void words_tidy(struct words *words)
 static void words_add_functions(struct words *words, uint32_t risks, uint32_t effects)
 {
 	for (unsigned i = 0; i < COUNT(risky_functions); i++)
-		if ((risks & 1u << risky_functions[i].risk) || (effects & risky_functions[i].effects))
+		if ((risks & 1u << risky_functions[i].risk) ||
+		    (effects & risky_functions[i].effects))
 			words_add(words, risky_functions[i].name, strlen(risky_functions[i].name));
 	if ((risks & 1u << SQL_RISK_ADMIN) || (effects & SQL_BIT(SQL_MAINTENANCE)))
 		words_add_list(words, "binary_upgrade_");
@@ -147,32 +154,35 @@ static void words_add_functions(struct words *words, uint32_t risks, uint32_t ef
 }
 
 static const char *const effect_words[SQL_EFFECT_MAX] = {
-	[SQL_WRITE] = "insert~ merge~ copy~ into~ create~ refresh~",
-	[SQL_MODIFY] = "update~ merge~",
-	[SQL_DELETE] = "delete~ truncate~ merge~",
-	[SQL_BULK_LOAD] = "copy~",
-	[SQL_BULK_EXPORT] = "copy~",
-	[SQL_SCHEMA_CREATE] = "create~ into~ import~ alter~",
-	[SQL_SCHEMA_ALTER] = "alter~ comment~ security~ create~ import~ refresh~",
-	[SQL_SCHEMA_DESTROY] = "drop~ discard~",
-	[SQL_PRIVILEGE] = "grant~ revoke~ create~ alter~ drop~ reassign~ security role authorization",
-	[SQL_TRANSACTION] = "begin start~ commit end rollback abort savepoint~ release~ prepare~ transaction "
-			    "characteristics constraints",
-	[SQL_SESSION] = "set~ discard~ prepare~ deallocate~ declare~ close~ move~ execute~",
-	[SQL_MAINTENANCE] = "vacuum analy reindex~ cluster checkpoint system~ refresh~",
-	[SQL_LOCK] = "lock~ update share",
-	[SQL_NOTIFY] = "notify~ listen~",
-	[SQL_PROCEDURAL] = "do~ call~ execute~",
-	[SQL_UNSAFE_IO] = "copy~ load~ system~ language~ extension~ server~ wrapper~ foreign~ tablespace~ handler~ "
-			  "preload library_path",
-	[SQL_REPLICATION] = "replica publication~ subscription~ base_backup identify_system timeline_history "
-			    "upload_manifest",
+    [SQL_WRITE] = "insert~ merge~ copy~ into~ create~ refresh~",
+    [SQL_MODIFY] = "update~ merge~",
+    [SQL_DELETE] = "delete~ truncate~ merge~",
+    [SQL_BULK_LOAD] = "copy~",
+    [SQL_BULK_EXPORT] = "copy~",
+    [SQL_SCHEMA_CREATE] = "create~ into~ import~ alter~",
+    [SQL_SCHEMA_ALTER] = "alter~ comment~ security~ create~ import~ refresh~",
+    [SQL_SCHEMA_DESTROY] = "drop~ discard~",
+    [SQL_PRIVILEGE] = "grant~ revoke~ create~ alter~ drop~ reassign~ security role authorization",
+    [SQL_TRANSACTION] =
+	"begin start~ commit end rollback abort savepoint~ release~ prepare~ transaction "
+	"characteristics constraints",
+    [SQL_SESSION] = "set~ discard~ prepare~ deallocate~ declare~ close~ move~ execute~",
+    [SQL_MAINTENANCE] = "vacuum analy reindex~ cluster checkpoint system~ refresh~",
+    [SQL_LOCK] = "lock~ update share",
+    [SQL_NOTIFY] = "notify~ listen~",
+    [SQL_PROCEDURAL] = "do~ call~ execute~",
+    [SQL_UNSAFE_IO] =
+	"copy~ load~ system~ language~ extension~ server~ wrapper~ foreign~ tablespace~ handler~ "
+	"preload library_path",
+    [SQL_REPLICATION] =
+	"replica publication~ subscription~ base_backup identify_system timeline_history "
+	"upload_manifest",
 };
 
 void words_of_effect(struct words *words, enum sql_effect effect)
 {
 	if (effect >= SQL_EFFECT_MAX || !effect_words[effect]) {
-		words->all = true;	/* read, unknown */
+		words->all = true; /* read, unknown */
 		return;
 	}
 	words_add_list(words, effect_words[effect]);
@@ -190,22 +200,47 @@ static void words_of_effects(struct words *words, const struct facts_matcher *m)
 static const struct alias {
 	const char *name, *word;
 } aliases[] = {
-	/* settings */
-	{ "timezone", "zone" }, { "client_encoding", "names" }, { "search_path", "schema" },
-	{ "session_authorization", "authorization" }, { "xmloption", "option" },
-	{ "transaction_isolation", "isolation" }, { "transaction_read_only", "read" },
-	{ "transaction_deferrable", "deferrable" }, { "TRANSACTION", "transaction" }, { "all", "all" },
-	/* a policy without TO is for everyone */
-	{ "public", "policy" },
-	/* functions behind their own syntax */
-	{ "date_part", "extract" }, { "timezone", "local" }, { "btrim", "trim" }, { "ltrim", "trim" },
-	{ "rtrim", "trim" }, { "pg_collation_for", "collation" }, { "similar_to_escape", "similar" },
-	{ "similar_escape", "similar" }, { "like_escape", "escape" }, { "is_normalized", "normalized" },
-	{ "system", "tablesample" }, { "bernoulli", "tablesample" },
-	{ "substr", "substring" }, { "int4", "int" }, { "int8", "bigint" }, { "int2", "smallint" },
-	{ "bpchar", "char" }, { "varchar", "varying" }, { "float4", "real" }, { "float8", "double" },
-	{ "float8", "float" }, { "float4", "float" }, { "bool", "boolean" }, { "numeric", "dec" }, { "varbit", "bit" },
-	{ "timetz", "time" }, { "timestamptz", "timestamp" },
+    /* settings */
+    {"timezone", "zone"},
+    {"client_encoding", "names"},
+    {"search_path", "schema"},
+    {"session_authorization", "authorization"},
+    {"xmloption", "option"},
+    {"transaction_isolation", "isolation"},
+    {"transaction_read_only", "read"},
+    {"transaction_deferrable", "deferrable"},
+    {"TRANSACTION", "transaction"},
+    {"all", "all"},
+    /* a policy without TO is for everyone */
+    {"public", "policy"},
+    /* functions behind their own syntax */
+    {"date_part", "extract"},
+    {"timezone", "local"},
+    {"btrim", "trim"},
+    {"ltrim", "trim"},
+    {"rtrim", "trim"},
+    {"pg_collation_for", "collation"},
+    {"similar_to_escape", "similar"},
+    {"similar_escape", "similar"},
+    {"like_escape", "escape"},
+    {"is_normalized", "normalized"},
+    {"system", "tablesample"},
+    {"bernoulli", "tablesample"},
+    {"substr", "substring"},
+    {"int4", "int"},
+    {"int8", "bigint"},
+    {"int2", "smallint"},
+    {"bpchar", "char"},
+    {"varchar", "varying"},
+    {"float4", "real"},
+    {"float8", "double"},
+    {"float8", "float"},
+    {"float4", "float"},
+    {"bool", "boolean"},
+    {"numeric", "dec"},
+    {"varbit", "bit"},
+    {"timetz", "time"},
+    {"timestamptz", "timestamp"},
 };
 
 static void words_of_aliases(struct words *words, const struct glob *name)
@@ -215,14 +250,16 @@ static void words_of_aliases(struct words *words, const struct glob *name)
 			words_add(words, aliases[i].word, strlen(aliases[i].word));
 }
 
-/* The longest part that is plain in every writing of a matching name, but for the escapes named above. */
+/* The longest part that is plain in every writing of a matching name, but for the escapes named
+ * above. */
 static void words_of_glob(struct words *words, const struct glob *glob)
 {
 	const char *best = NULL, *at = glob->text;
 	size_t best_len = 0, len;
 
 	while (*at) {
-		len = strspn(at, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$");
+		len =
+		    strspn(at, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$");
 		if (len > best_len) {
 			best = at;
 			best_len = len;
@@ -239,14 +276,16 @@ static void words_of_glob(struct words *words, const struct glob *glob)
 static void words_of_objects(struct words *words, const struct facts_matcher *m)
 {
 	/*
-	 * Files, programs, roles and languages can be written as string literals, which have more ways to spell a
-	 * letter and can be cut in two by a line break. Their statements have a keyword instead.
+	 * Files, programs, roles and languages can be written as string literals, which have more
+	 * ways to spell a letter and can be cut in two by a line break. Their statements have a
+	 * keyword instead.
 	 */
 	words_add_list(words, "copy~ load~ role authorization language~");
 	for (unsigned i = 0; i < m->object_cnt; i++) {
 		words_of_glob(words, &m->objects[i].name);
 		words_of_aliases(words, &m->objects[i].name);
-		/* What is done to a whole schema is done to the object; such a statement says SCHEMA. */
+		/* What is done to a whole schema is done to the object; such a statement says
+		 * SCHEMA. */
 		if (m->objects[i].has_schema)
 			words_add_list(words, "schema");
 	}
@@ -281,17 +320,18 @@ static void words_of_risks(struct words *words, const struct facts_matcher *m)
 
 /* Tags whose first word the text may replace by another. */
 static const struct alias tag_aliases[] = {
-	{ "SELECT", "table values" }, { "COMMIT", "end" },    { "ROLLBACK", "abort" },	{ "CREATE", "into~" },
-	{ "ANALYZE", "analyse" },     { "VALUES", "select" }, { "START", "begin" },
+    {"SELECT", "table values"}, {"COMMIT", "end"},    {"ROLLBACK", "abort"}, {"CREATE", "into~"},
+    {"ANALYZE", "analyse"},	{"VALUES", "select"}, {"START", "begin"},
 };
 
 /* Commands that need something behind their first word, wherever they stand in a text. */
 static bool never_last(const char *word)
 {
-	static const char *const words[] = { "ALTER",  "CALL",	  "COMMENT", "COPY",   "CREATE",  "DEALLOCATE", "DECLARE",
-					     "DO",     "DROP",	  "EXECUTE", "EXPLAIN", "GRANT",  "IMPORT",	"INSERT",
-					     "LISTEN", "LOAD",	  "LOCK",    "MERGE",  "NOTIFY",  "PREPARE",	"REASSIGN",
-					     "REFRESH", "REINDEX", "REVOKE", "SECURITY", "SET",	  "TRUNCATE",	"UPDATE" };
+	static const char *const words[] = {
+	    "ALTER",   "CALL",	  "COMMENT", "COPY",	 "CREATE", "DEALLOCATE", "DECLARE",
+	    "DO",      "DROP",	  "EXECUTE", "EXPLAIN",	 "GRANT",  "IMPORT",	 "INSERT",
+	    "LISTEN",  "LOAD",	  "LOCK",    "MERGE",	 "NOTIFY", "PREPARE",	 "REASSIGN",
+	    "REFRESH", "REINDEX", "REVOKE",  "SECURITY", "SET",	   "TRUNCATE",	 "UPDATE"};
 
 	for (unsigned i = 0; i < COUNT(words); i++)
 		if (!strcmp(words[i], word))
@@ -313,7 +353,8 @@ static void words_of_commands(struct words *words, const struct facts_matcher *m
 			return;
 		}
 		for (size_t c = 0; c < len; c++)
-			first[c] = text[c] >= 'a' && text[c] <= 'z' ? (char)(text[c] - 'a' + 'A') : text[c];
+			first[c] = text[c] >= 'a' && text[c] <= 'z' ? (char)(text[c] - 'a' + 'A')
+								    : text[c];
 		first[len] = '\0';
 		words_add_keyword(words, first, len, never_last(first));
 		for (unsigned a = 0; a < COUNT(tag_aliases); a++)
@@ -322,17 +363,19 @@ static void words_of_commands(struct words *words, const struct facts_matcher *m
 	}
 }
 
-/* How often ordinary traffic holds the word, roughly: only the choice between keys depends on it. */
+/* How often ordinary traffic holds the word, roughly: only the choice between keys depends on it.
+ */
 static unsigned word_cost(const struct word *word)
 {
 	static const struct {
 		const char *text;
 		unsigned cost;
 	} common[] = {
-		{ "select", 900 }, { "set", 300 },   { "end", 300 },	{ "into", 200 },  { "values", 150 }, { "insert", 150 },
-		{ "update", 150 }, { "begin", 150 }, { "commit", 150 }, { "table", 60 },  { "delete", 60 },  { "role", 40 },
-		{ "start", 40 },   { "do", 30 },     { "share", 20 },	{ "close", 20 },  { "execute", 20 }, { "security", 10 },
-		{ "server", 10 },  { "system", 10 }, { "load", 10 },	{ "schema", 10 }, { "language", 10 },
+	    {"select", 900}, {"set", 300},    {"end", 300},	{"into", 200},	 {"values", 150},
+	    {"insert", 150}, {"update", 150}, {"begin", 150},	{"commit", 150}, {"table", 60},
+	    {"delete", 60},  {"role", 40},    {"start", 40},	{"do", 30},	 {"share", 20},
+	    {"close", 20},   {"execute", 20}, {"security", 10}, {"server", 10},	 {"system", 10},
+	    {"load", 10},    {"schema", 10},  {"language", 10},
 	};
 	unsigned len = word->len;
 
@@ -369,11 +412,12 @@ static void words_of_nothing(struct words *words, const struct facts_matcher *m)
 
 void words_of_rule(struct words *words, const struct rule *rule)
 {
-	static void (*const makers[FACT_MAX])(struct words *words, const struct facts_matcher *m) = {
-		[FACT_UNKNOWN] = words_of_nothing,	[FACT_EFFECTS] = words_of_effects,
-		[FACT_COMMANDS] = words_of_commands,	[FACT_SELECTIVE] = words_of_selective,
-		[FACT_OBJECTS] = words_of_objects,	[FACT_COLUMNS] = words_of_columns,
-		[FACT_FUNCTIONS] = words_of_functions,	[FACT_FUNCTION_RISK] = words_of_risks,
+	static void (*const makers[FACT_MAX])(struct words * words,
+					      const struct facts_matcher *m) = {
+	    [FACT_UNKNOWN] = words_of_nothing,	   [FACT_EFFECTS] = words_of_effects,
+	    [FACT_COMMANDS] = words_of_commands,   [FACT_SELECTIVE] = words_of_selective,
+	    [FACT_OBJECTS] = words_of_objects,	   [FACT_COLUMNS] = words_of_columns,
+	    [FACT_FUNCTIONS] = words_of_functions, [FACT_FUNCTION_RISK] = words_of_risks,
 	};
 	const struct facts_matcher *m = &rule->when.facts;
 	struct words best, one;
@@ -393,7 +437,8 @@ void words_of_rule(struct words *words, const struct rule *rule)
 		} else {
 			words_fini(&one);
 		}
-		/* A text that cannot be read is what such a rule looks for: no other key narrows it. */
+		/* A text that cannot be read is what such a rule looks for: no other key narrows
+		 * it. */
 		if (fact == FACT_UNKNOWN)
 			break;
 	}

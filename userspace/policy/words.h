@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The words of which a text must contain at least one if a rule is to match it: the screen's input. Private to
- * this folder and its tests.
+ * The words of which a text must contain at least one if a rule is to match it: the screen's input.
+ * Private to this folder and its tests.
  */
 #ifndef DBFENCE_POLICY_WORDS_H
 #define DBFENCE_POLICY_WORDS_H
 
 #include "policy/set.h"
 
-#define WORD_MAX 24	/* a word's beginning is as necessary as the word */
+#define WORD_MAX 24 /* a word's beginning is as necessary as the word */
 
-#define WORD_END ' '	/* in a word: any ASCII byte that is no part of an identifier, " & and \ excepted */
+#define WORD_END                                                                                   \
+	' ' /* in a word: any ASCII byte that is no part of an identifier, " & and \ excepted */
 
 struct word {
 	unsigned char len;
-	char text[WORD_MAX];	/* lower case, ASCII; WORD_END for what ends an identifier */
+	char text[WORD_MAX]; /* lower case, ASCII; WORD_END for what ends an identifier */
 };
 
 struct words {
-	struct word *v;		/* owned */
+	struct word *v; /* owned */
 	unsigned cnt, cap;
-	bool all;		/* no set of words is necessary: every text is a candidate */
-	bool names;		/* some words are names, which can be written with escapes */
-	int err;		/* -ENOMEM, sticky */
+	bool all;   /* no set of words is necessary: every text is a candidate */
+	bool names; /* some words are names, which can be written with escapes */
+	int err;    /* -ENOMEM, sticky */
 };
 
 void words_init(struct words *words);

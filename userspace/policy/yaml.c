@@ -12,8 +12,8 @@
 #define REPORT_FINDINGS 200
 
 struct builder {
-	struct arena *arena;		/* borrowed */
-	struct policy_report *report;	/* borrowed */
+	struct arena *arena;	      /* borrowed */
+	struct policy_report *report; /* borrowed */
 	const char *file;
 	yaml_parser_t parser;
 	unsigned nodes;
@@ -40,8 +40,8 @@ static bool list_add(struct list *list, struct yaml_node *node)
 	return true;
 }
 
-void yaml_finding(struct policy_report *report, const char *file, const struct yaml_node *at, bool warning,
-		  const char *fmt, ...)
+void yaml_finding(struct policy_report *report, const char *file, const struct yaml_node *at,
+		  bool warning, const char *fmt, ...)
 {
 	char text[1024];
 	va_list ap;
@@ -88,7 +88,8 @@ struct yaml_node *yaml_lookup(const struct yaml_node *map, const char *key)
 
 static struct yaml_node mark_node(yaml_mark_t mark)
 {
-	return (struct yaml_node){ .line = (unsigned)mark.line + 1, .column = (unsigned)mark.column + 1 };
+	return (struct yaml_node){.line = (unsigned)mark.line + 1,
+				  .column = (unsigned)mark.column + 1};
 }
 
 static int refuse(struct builder *b, yaml_mark_t mark, const char *text)
@@ -123,7 +124,8 @@ static int next_event(struct builder *b, yaml_event_t *event)
 	return yaml_parser_parse(&b->parser, event) ? 0 : syntax_error(b);
 }
 
-static int new_node(struct builder *b, const yaml_event_t *event, enum yaml_kind kind, struct yaml_node **out)
+static int new_node(struct builder *b, const yaml_event_t *event, enum yaml_kind kind,
+		    struct yaml_node **out)
 {
 	struct yaml_node *node;
 
@@ -163,7 +165,8 @@ static int check_event(struct builder *b, const yaml_event_t *event)
 		break;
 	}
 	if (anchor)
-		return refuse(b, event->start_mark, "anchors are not supported: write the value out");
+		return refuse(b, event->start_mark,
+			      "anchors are not supported: write the value out");
 	if (tag)
 		return refuse(b, event->start_mark, "tags are not supported: remove the '!…'");
 	return 0;
@@ -196,8 +199,8 @@ static int by_text(const void *a, const void *b)
 
 	if (order)
 		return order;
-	return (*x)->line != (*y)->line ? ((*x)->line < (*y)->line ? -1 : 1) :
-					  (int)(*x)->column - (int)(*y)->column;
+	return (*x)->line != (*y)->line ? ((*x)->line < (*y)->line ? -1 : 1)
+					: (int)(*x)->column - (int)(*y)->column;
 }
 
 /* Sorted, because a hostile file may hold a mapping of a hundred thousand keys. */
@@ -218,20 +221,23 @@ static int check_keys(struct builder *b, const struct yaml_node *map)
 	for (unsigned i = 1; i < cnt; i++) {
 		if (strcmp(keys[i - 1]->value, keys[i]->value))
 			continue;
-		yaml_finding(b->report, b->file, keys[i], false, "'%.60s' is given twice, first in line %u: keep one",
-			     keys[i]->value, keys[i - 1]->line);
+		yaml_finding(b->report, b->file, keys[i], false,
+			     "'%.60s' is given twice, first in line %u: keep one", keys[i]->value,
+			     keys[i - 1]->line);
 		err = -EINVAL;
 	}
 	free(keys);
 	return err;
 }
 
-static int build_node(struct builder *b, yaml_event_t *event, unsigned depth, struct yaml_node **out);
+static int build_node(struct builder *b, yaml_event_t *event, unsigned depth,
+		      struct yaml_node **out);
 
-static int build_items(struct builder *b, struct yaml_node *node, yaml_event_type_t end, unsigned depth)
+static int build_items(struct builder *b, struct yaml_node *node, yaml_event_type_t end,
+		       unsigned depth)
 {
 	bool map = node->kind == YAML_MAP;
-	struct list list = { 0 };
+	struct list list = {0};
 	struct yaml_node *item;
 	yaml_event_t event;
 	int err;
@@ -264,7 +270,8 @@ static int build_items(struct builder *b, struct yaml_node *node, yaml_event_typ
 	return err;
 }
 
-static int build_node(struct builder *b, yaml_event_t *event, unsigned depth, struct yaml_node **out)
+static int build_node(struct builder *b, yaml_event_t *event, unsigned depth,
+		      struct yaml_node **out)
 {
 	struct yaml_node *node;
 	int err = check_event(b, event);
@@ -315,7 +322,8 @@ static int build_stream(struct builder *b, struct list *list)
 		default:
 			err = build_node(b, &event, 1, &root);
 			/* "---" alone, or comments between two "---", is an empty plain scalar. */
-			if (!err && !(root->kind == YAML_SCALAR && !root->len) && !list_add(list, root))
+			if (!err && !(root->kind == YAML_SCALAR && !root->len) &&
+			    !list_add(list, root))
 				err = -ENOMEM;
 			break;
 		}
@@ -329,8 +337,8 @@ static int build_stream(struct builder *b, struct list *list)
 int yaml_parse_docs(struct arena *arena, const struct policy_source *src, struct yaml_docs *docs,
 		    struct policy_report *report)
 {
-	struct builder b = { .arena = arena, .report = report, .file = src->name };
-	struct list list = { 0 };
+	struct builder b = {.arena = arena, .report = report, .file = src->name};
+	struct list list = {0};
 	int err;
 
 	if (src->len > LIMIT_POLICY_FILE_BYTES) {
@@ -340,7 +348,8 @@ int yaml_parse_docs(struct arena *arena, const struct policy_source *src, struct
 	}
 	if (!yaml_parser_initialize(&b.parser))
 		return -ENOMEM;
-	yaml_parser_set_input_string(&b.parser, (const unsigned char *)(src->len ? src->yaml : ""), src->len);
+	yaml_parser_set_input_string(&b.parser, (const unsigned char *)(src->len ? src->yaml : ""),
+				     src->len);
 	err = build_stream(&b, &list);
 	yaml_parser_delete(&b.parser);
 	if (!err) {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Owns one question: can this WHERE clause leave a row out? "WHERE true", "1 = 1", "id = id", "id IS NOT NULL" cannot.
+ * Owns one question: can this WHERE clause leave a row out? "WHERE true", "1 = 1", "id = id" cannot, and neither, to
+ * any effect, can "id IS NOT NULL".
  *
  * Each expression folds to one of five values: TRUE (always, or for every row that matters), FALSE, CONST (the same
  * for every row, but not known here: length('x') = 1), ROW (depends on the row), RARE (id IS NULL: selects, but its
- * negation does not). TRUE and CONST select nothing out. Beside the value goes the set of values that the same text with other literals could have; if that set
- * holds both a selective and a non-selective one, the answer must not be cached by shape.
+ * negation does not). TRUE and CONST select nothing out.
+ *
+ * Beside the value goes the set of values that the same text with other literals could have; if that set holds both a
+ * selective and a non-selective one, the answer must not be cached by shape.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -162,6 +165,13 @@ static struct fold fold_literal(const struct jnode *node)
 	return one_of(jnode_num(jnode_get(node, "ival"), "ival") ? V_TRUE : V_FALSE, V_TRUE | V_FALSE);
 }
 
+static double number_of(const struct jnode *literal)
+{
+	const char *text = jnode_str(jnode_get(literal, "fval"), "fval");
+
+	return text ? strtod(text, NULL) : (double)jnode_num(jnode_get(literal, "ival"), "ival");
+}
+
 /* -1, 0, 1, or 2 when these two cannot be compared here. */
 static int compare_literals(const struct jnode *a, const struct jnode *b)
 {
@@ -182,10 +192,8 @@ static int compare_literals(const struct jnode *a, const struct jnode *b)
 		return 2;
 	if ((!jnode_get(a, "ival") && !jnode_get(a, "fval")) || (!jnode_get(b, "ival") && !jnode_get(b, "fval")))
 		return 2;
-	x = jnode_get(a, "fval");
-	y = jnode_get(b, "fval");
-	dx = x && jnode_str(x, "fval") ? strtod(jnode_str(x, "fval"), NULL) : (double)jnode_num(jnode_get(a, "ival"), "ival");
-	dy = y && jnode_str(y, "fval") ? strtod(jnode_str(y, "fval"), NULL) : (double)jnode_num(jnode_get(b, "ival"), "ival");
+	dx = number_of(a);
+	dy = number_of(b);
 	return dx < dy ? -1 : dx > dy;
 }
 

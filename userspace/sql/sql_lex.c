@@ -153,17 +153,20 @@ static void put_literal(struct sql_lex *lex, const char *start, const char *end,
  * A string goes on behind white space that holds a line end. Returns the position after the next opening quote,
  * or NULL when @p (just behind a closing quote) is the end of it.
  */
-static const char *continuation(const struct sql_lex *lex, const char *p)
+static const char *continuation(struct sql_lex *lex, const char *p)
 {
-	bool line_end = false;
+	bool line_end = false, comment = false;
 
 	for (; p < lex->end; p++) {
 		if (*p == '\n' || *p == '\r') {
 			line_end = true;
 		} else if (*p == '-' && char_at(lex, p + 1) == '-') {
+			comment = true;
 			while (p + 1 < lex->end && p[1] != '\n' && p[1] != '\r')
 				p++;
 		} else if (*p == '\'' && line_end) {
+			/* The server takes comments there, libpg_query does not: never of one shape with others. */
+			lex->fragile |= comment;
 			return p + 1;
 		} else if (class_of[(uint8_t)*p] != C_SPACE) {
 			return NULL;

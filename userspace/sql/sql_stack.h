@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A large stack of its own to run the parser on: its grammar is recursive in the input's depth. Switching to it
- * is two context swaps in the same thread (below a microsecond); handing the text to another thread and waiting
- * for it cost ten to fifty. Below the stack stands a guard page: an overflow is a fault, never a silent overwrite.
+ * and back costs about a microsecond in the same thread; handing the text to another thread and waiting for it costs
+ * ten to fifty. Below the stack stands a guard page: an overflow is a fault, never a silent overwrite.
  */
 #ifndef DBFENCE_SQL_SQL_STACK_H
 #define DBFENCE_SQL_SQL_STACK_H
