@@ -295,7 +295,7 @@ class Attempt:
     def client_faults(self):
         """What is wrong with what the client saw."""
         if self.what["killed"]:	# the second reject inside one statement ends the session
-            return [] if isinstance(self.error, (Error, Closed)) else ["the session lives on"]
+            return [] if self.error else ["the session lives on"]
         if self.error:
             return [f"the connection did not live: {self.error}"]
         found = [] if self.goes_on else ["the connection does not go on working"]

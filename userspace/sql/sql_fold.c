@@ -241,11 +241,8 @@ static bool list_holds(const struct jnode *list, const struct jnode *value)
 
 static struct fold fold_equal_sides(const struct jnode *node, const char *op)
 {
-	int same = holds(op, 0);
-	uint8_t value = same ? V_TRUE : V_FALSE;
+	uint8_t value = holds(op, 0) ? V_TRUE : V_FALSE;
 
-	if (same < 0)
-		return exactly(V_ROW);
 	return holds_literal(node) ? one_of(value, V_TRUE | V_FALSE | V_ROW) : exactly(value);
 }
 
@@ -264,6 +261,8 @@ static struct fold fold_compare(const struct jnode *node)
 	}
 	if (!reads_row(node))
 		return exactly(V_CONST);
+	if (holds(op, 0) < 0)
+		return exactly(V_ROW);
 	if (left && jnode_equal(left, right))
 		return fold_equal_sides(node, op);
 	/* Other literals could make the sides equal: a + 1 = a + 2. */
