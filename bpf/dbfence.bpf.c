@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The one BPF object. lib/ holds ranked helper headers, observe/ one hook family per file; README.md lists hooks, maps
- * and the kernel facts they rest on.
+ * The one BPF object. lib/ holds ranked helper headers, observe/ one hook family per file, enforce/ what acts with no
+ * process of ours behind it; README.md lists hooks, maps and the kernel facts they rest on.
  */
 #include "lib/compat.bpf.h"
 #include "lib/verdict.bpf.h"
@@ -11,3 +11,4 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "observe/statement.bpf.c"
 #include "observe/reply.bpf.c"
 #include "observe/session.bpf.c"
+#include "enforce/release.bpf.c"

@@ -12,6 +12,7 @@ typedef __u8 u8;
 typedef __u16 u16;
 typedef __u32 u32;
 typedef __u64 u64;
+typedef __s32 s32;
 typedef __s64 s64;
 typedef __u8 bool;
 #define true 1
@@ -68,6 +69,8 @@ struct fdtable {
 	struct file **fd;
 };
 struct files_struct { struct fdtable *fdt; };
+
+enum pid_type { PIDTYPE_PID, PIDTYPE_TGID };
 
 struct task_struct {
 	int pid;

@@ -18,6 +18,7 @@ const volatile unsigned int cfg_instance = 1;
 
 #define FRAMES 8
 #define FOLDS 8
+#define COMPARE_BYTES 256
 #define FACT_MAX (sizeof(struct dbf_fact) + sizeof(struct dbf_exec) + DBF_TEXT_CHUNK)
 
 struct frame {			/* an execution that has not returned, as far as the stack pointer tells */
@@ -57,7 +58,7 @@ struct running {		/* what an executor or utility entry was called with */
 	u32 gate;
 	u32 again;
 	u32 flags;
-	u32 pad;
+	u32 len;		/* of the statement in its source; 0: to the end */
 };
 
 struct judging {		/* a text at a gate */
@@ -114,6 +115,7 @@ struct backend {
 	u32 denial_open;	/* a reject whose error was not seen yet */
 	u32 nested_denials;	/* in this cycle: a caller that catches them ends its session with the second */
 
+	char compare[2][COMPARE_BYTES];
 	struct running run;
 	struct judging judge;
 	struct dbf_verdict proto;
@@ -177,6 +179,21 @@ struct {
 	__type(key, u32);
 	__type(value, struct dbf_hold_slot);
 } holds SEC(".maps");
+
+struct release {		/* a hold slot's timer */
+	struct bpf_timer timer;
+	u32 seq;		/* of the hold it was armed for */
+	u32 attempts;		/* that the kernel refused */
+	u32 interrupted;	/* SIGINT was sent, SIGCONT is owed */
+	u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DBF_HOLD_SLOTS);
+	__type(key, u32);
+	__type(value, struct release);
+} releases SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

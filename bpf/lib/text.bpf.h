@@ -37,11 +37,17 @@ GLOBAL_FN int text_more(struct backend *b, u64 ptr)
  */
 static __always_inline void text_fact(struct backend *b, u32 kind, u32 head_size, u64 ptr, u32 flags, struct text *t)
 {
+	u32 limit = b->run.len;
 	u8 *at = &b->data[bounded_mask(b->used, DBF_BATCH_BYTES)];
 	struct dbf_text *head = (struct dbf_text *)(at + sizeof(struct dbf_fact));
 	long n = bpf_probe_read_user_str(at + sizeof(struct dbf_fact) + head_size, DBF_TEXT_CHUNK, (void *)ptr);
 	u64 len = n > 0 ? bounded_max(n - 1, DBF_TEXT_CHUNK) : 0;
 
+	/* One statement of a longer source: it ends before the NUL. */
+	if (limit && kind == DBF_FACT_EXEC && n > 0 && limit < n - 1) {
+		n = limit + 1;
+		len = bounded_max(limit, DBF_TEXT_CHUNK);
+	}
 	t->off = b->used + sizeof(struct dbf_fact) + head_size;
 	t->len = len;
 	t->fault = n < 0;

@@ -139,7 +139,11 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	slot->fail_closed = cfg->fail_closed;
 	slot->resolver = 0;
 	slot->resolved_ns = 0;
+	/* Known before the stop: the program that sees the signal sent arms the slot's timer. */
+	b->hold_slot = index;
+	b->hold_seq = seq;
 	if (!verdict_signal(SIGSTOP)) {
+		b->hold_slot = 0;
 		hold_free(slot, seq);
 		return DBF_WHY_SIGNAL;
 	}
@@ -154,11 +158,10 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	if (emit_flush(b, true)) {
 		/* Nobody will answer: take the stop back before it takes effect. */
 		bpf_send_signal(SIGCONT);
+		b->hold_slot = 0;
 		hold_free(slot, seq);
 		return DBF_WHY_RING_FULL;
 	}
-	b->hold_slot = index;
-	b->hold_seq = seq;
 	count_add(DBF_COUNT_HOLDS, 1);
 	return DBF_WHY_NONE;
 }

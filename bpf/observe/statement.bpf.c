@@ -3,8 +3,9 @@
  * Texts and executions of a PostgreSQL backend: raw_parser, CreateDestReceiver (the Execute gate), ExecutorRun,
  * ExecutorEnd, ProcessUtility.
  *
- * Top level means: the text is the one in debug_query_string, which the server sets to what the client sent (Query) or
- * to what the portal was made from (Execute). Everything else runs inside something.
+ * Top level means: the text is the one in debug_query_string. For a Query it is that very pointer; for an Execute it is a
+ * copy of the active portal's text, so pointer to the portal's, then compared. Everything else runs inside something,
+ * cursors that a function opened included: their portals have other texts.
  *
  * Who runs inside whom follows from the stack pointer: a frame that is still active has a higher one. ExecutorEnd
  * removes its frame; the others vanish when something runs at or above them.
@@ -17,6 +18,45 @@
 static __always_inline u64 stmt_top_text(struct backend *b, struct dbf_server *srv)
 {
 	return task_user_u64(b->base + srv->debug_query_string);
+}
+
+/* Whether two strings are equal, as far as COMPARE_BYTES. */
+GLOBAL_FN int stmt_same_text(struct backend *b, u64 one, u64 other)
+{
+	long n, m;
+
+	if (!b)
+		return 0;
+	n = bpf_probe_read_user_str(b->compare[0], COMPARE_BYTES, (void *)one);
+	m = bpf_probe_read_user_str(b->compare[1], COMPARE_BYTES, (void *)other);
+	if (n <= 0 || n != m)
+		return 0;
+	for (u32 i = 0; i < COMPARE_BYTES / 8; i++) {
+		u64 x = *(u64 *)&b->compare[0][i * 8], y = *(u64 *)&b->compare[1][i * 8];
+		long left = n - i * 8;
+
+		if (left <= 0)
+			break;
+		if (left < 8) {		/* what stands behind the end is from earlier texts */
+			x <<= 64 - 8 * left;
+			y <<= 64 - 8 * left;
+		}
+		if (x != y)
+			return 0;
+	}
+	return 1;
+}
+
+static __always_inline bool stmt_is_top(struct backend *b, struct dbf_server *srv, u64 ptr)
+{
+	u64 top = stmt_top_text(b, srv), portal;
+
+	if (!ptr || !top)
+		return false;
+	if (ptr == top)
+		return true;
+	portal = task_user_u64(b->base + srv->active_portal);
+	return portal && task_user_u64(portal + srv->portal_source) == ptr && stmt_same_text(b, ptr, top);
 }
 
 static __always_inline void stmt_report_fold(struct backend *b, struct fold *f)
@@ -133,13 +173,14 @@ GLOBAL_FN int stmt_run_top(struct backend *b, struct dbf_server *srv)
 	struct dbf_exec *e;
 	struct running *r;
 	bool simple, known;
+	u64 judged;
 	u32 id;
 
 	if (!b || !srv || !cfg)
 		return 0;
 	r = &b->run;
 	simple = r->ptr == b->parse_ptr;
-	known = r->ptr == b->execute_ptr;
+	known = !simple && b->execute_ptr;
 	b->nested_parse_ptr = 0;
 	stmt_parent(b, r->sp);
 	if (r->again) {		/* a portal goes on under its first id, which user space knows by its text */
@@ -158,10 +199,11 @@ GLOBAL_FN int stmt_run_top(struct backend *b, struct dbf_server *srv)
 	stmt_push(b, r->sp, r->query_desc, id, 0);
 	if (!known && !(r->flags & DBF_EXEC_SAME))
 		b->execs++;
+	judged = known ? b->execute_ptr : r->ptr;
 	b->execute_ptr = 0;
 	if (simple || known) {
 		stmt_exec_bare(b, id, 0, DBF_EXEC_TOP | (simple ? DBF_EXEC_SIMPLE : DBF_EXEC_SAME));
-		if (!cfg->enforce || !verdict_again(b, srv, cfg, r->ptr, r->gate, id) || simple)
+		if (!cfg->enforce || !verdict_again(b, srv, cfg, judged, r->gate, id) || simple)
 			return 0;
 	}
 	e = stmt_exec_head(b, id, 0, DBF_EXEC_TOP | (known ? DBF_EXEC_SAME : 0));
@@ -270,6 +312,18 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 	return 0;
 }
 
+/* Where in its source the statement stands: PlannedStmt's stmt_location and stmt_len. */
+static __always_inline void stmt_locate(struct backend *b, struct dbf_server *srv, u64 plan)
+{
+	s32 at = (s32)task_user_u32(plan + srv->ps_location);
+	s32 len = (s32)task_user_u32(plan + srv->ps_len);
+
+	if (at > 0)
+		b->run.ptr += at;
+	if (len > 0)
+		b->run.len = len;
+}
+
 static __always_inline void stmt_run(struct backend *b, struct dbf_server *srv, bool top)
 {
 	if (top)
@@ -363,6 +417,7 @@ int BPF_KPROBE(executor_run, u64 qd)
 	struct backend *b = task_backend(ctx, &srv, false);
 	struct running *r;
 	u64 dest, plan;
+	bool top;
 
 	if (!b || !hold_settle(b))
 		return 0;
@@ -380,7 +435,10 @@ int BPF_KPROBE(executor_run, u64 qd)
 		r->op = DBF_OP_UTILITY;
 	else if (srv->major >= 15 && r->op >= 5)
 		r->op = r->op == 5 ? DBF_OP_MERGE : DBF_OP_UTILITY;
-	stmt_run(b, srv, r->ptr && r->ptr == stmt_top_text(b, srv));
+	top = stmt_is_top(b, srv, r->ptr);
+	if (!top && plan && r->ptr)	/* a function's source may hold several statements */
+		stmt_locate(b, srv, plan);
+	stmt_run(b, srv, top);
 	return 0;
 }
 
@@ -440,10 +498,7 @@ int BPF_KPROBE(process_utility, u64 pstmt, u64 query)
 		return 0;
 	r = &b->run;
 	*r = (struct running){ .gate = DBF_GATE_UTILITY, .op = DBF_OP_UTILITY, .ptr = query, .sp = PT_REGS_SP(ctx) };
-	/* In Execute a transaction command runs a copy of the text; only the client's own have context 0. */
-	top = query && (query == stmt_top_text(b, srv) || context == 0);
-	if (top && query != b->parse_ptr && b->execute_id && b->execute_ptr)
-		r->ptr = b->execute_ptr;
+	top = stmt_is_top(b, srv, query);
 	stmt = task_user_u64(pstmt + srv->ps_utility);
 	if (top)
 		b->top_in_ddl = srv->create_function_tag && stmt &&

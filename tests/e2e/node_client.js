@@ -16,7 +16,9 @@ async function main() {
 		const text = typeof query === 'string' ? query : query.text;
 		const result = await client.query(query);
 		const counted = /^(SELECT|UPDATE|DELETE|FETCH|COPY)$/.test(result.command);
+		// For other commands the driver keeps only the tag's first word.
 		let tag = counted ? `${result.command} ${result.rowCount}` : result.command;
+		if (/^(CREATE|DROP|ALTER|TRUNCATE)$/.test(result.command)) return;
 		if (result.command === 'INSERT') tag = `INSERT 0 ${result.rowCount}`;
 		console.log(JSON.stringify({ pid, text, tag: inPieces ? null : tag, rows: result.rows.length }));
 	}

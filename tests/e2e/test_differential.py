@@ -174,7 +174,7 @@ def compare_everything(client, *, pgss=False):
                 client(cluster, transport, tags)
             totals = cluster.value(PGSS_TOTALS) if pgss else ""
             daemon.settle()
-            journal = oracle.Journal(daemon.records())
+            journal = oracle.Journal(daemon.records(), cluster)
         log = oracle.read_csvlog(cluster.csvlog, start)
         report(log, journal, tags, totals)
 
@@ -322,7 +322,7 @@ def sessions_from_before_the_daemon_count():
             conn.sync(conn.bind("old"), conn.execute())
             conn.sync(conn.bind("old"), conn.execute())
             daemon.settle()
-            journal = oracle.Journal(daemon.records())
+            journal = oracle.Journal(daemon.records(), cluster)
         found = oracle.compare(oracle.read_csvlog(cluster.csvlog, start), journal)
         check(journal.executions == 3, f"{journal.executions} executions in the journal, 3 were made")
         check(not found, "\n    ".join(found))
@@ -346,6 +346,7 @@ BEGIN
   END LOOP;
   RETURN total;
 END $f$;
+CREATE FUNCTION wrapped(n int) RETURNS void LANGUAGE plpgsql AS $f$ BEGIN PERFORM loop_cached(n); END $f$;
 CREATE FUNCTION in_sql(int) RETURNS SETOF text LANGUAGE sql VOLATILE ROWS 10 AS
   'DELETE FROM nested_t WHERE id = $1; SELECT v FROM nested_t WHERE id > $1 AND id < $1 + $1';
 """
@@ -359,12 +360,12 @@ def nested_statements_equal_pg_stat_statements():
         with Daemon() as daemon:
             for transport in TRANSPORTS:
                 cluster.psql("SELECT loop_dynamic(20); SELECT loop_cached(30); SELECT * FROM in_sql(40);"
-                             "SELECT loop_dynamic(5); DO $$ BEGIN PERFORM loop_cached(10); END $$;",
+                             "SELECT loop_dynamic(5); SELECT wrapped(10);",
                              transport=transport)
             rows = json.loads(cluster.value(
                 "SELECT json_agg(json_build_array(query, calls, rows)) FROM pg_stat_statements WHERE NOT toplevel"))
             daemon.settle()
-            journal = oracle.Journal(daemon.records())
+            journal = oracle.Journal(daemon.records(), cluster)
             parents = [r for r in daemon.records() if r.get("kind") == "statement"
                        and r["statement"].get("form") == "nested" and not r.get("parent_statement_id")]
     want = sum(calls for _, calls, _ in rows), sum(n for _, _, n in rows)

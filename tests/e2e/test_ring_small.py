@@ -23,7 +23,7 @@ def executed_is_recorded_plus_lost():
             for mode in ("simple", "extended", "prepared"):
                 cluster.pgbench("-n", "-S", "-c", "8", "-j", "2", "-t", each, "-M", mode)
             daemon.settle()
-            journal = oracle.Journal(daemon.records())
+            journal = oracle.Journal(daemon.records(), cluster)
         log = oracle.read_csvlog(cluster.csvlog, start)
     executed = sum(len(s.statements) for s in log.values())
     say(f"{executed} executed = {journal.executions} recorded + {journal.lost} counted as lost "
@@ -56,7 +56,7 @@ def a_stalled_worker_loses_nothing_silently():
                 os.kill(worker, signal.SIGCONT)
             cluster.pgbench("-n", "-S", "-c", "1", "-t", "10")
             daemon.settle()
-            journal = oracle.Journal(daemon.records())
+            journal = oracle.Journal(daemon.records(), cluster)
         log = oracle.read_csvlog(cluster.csvlog, start)
     executed = sum(len(s.statements) for s in log.values())
     say(f"{executed} executed = {journal.executions} recorded + {journal.lost} counted as lost")

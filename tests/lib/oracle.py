@@ -8,6 +8,7 @@ row before it, except while the server was idle or handling Parse or Bind (its c
 then the text never came to an execution and the ERROR is the whole story. "execute fetch from" rows are
 further pieces of a portal that was counted before.
 """
+import os
 import csv
 import re
 from collections import Counter, defaultdict
@@ -71,7 +72,12 @@ def _take_row(session, row):
 class Journal:
     """The journal's side of the comparison, from one pass over its records."""
 
-    def __init__(self, records):
+    def __init__(self, records, cluster=None):
+        """@cluster: leave out the sessions of other servers that run on this machine."""
+        self.postmaster = None
+        if cluster:
+            with open(os.path.join(cluster.data, "postmaster.pid"), encoding="utf-8") as f:
+                self.postmaster = int(f.readline())
         self.sessions = defaultdict(Counter)      # backend pid → (text, sqlstate) → count
         self.tags = defaultdict(Counter)          # backend pid → (text, tag) → count
         self.rows = defaultdict(int)              # application → rows of planned statements that succeeded
@@ -94,6 +100,8 @@ class Journal:
             self.lost += int(field(r, "gap.executions", 0))
             self.gaps.append(r["gap"])
         if r.get("kind") != "statement":
+            return
+        if self.postmaster and field(r, "server.postmaster_pid") != self.postmaster:
             return
         text, sqlstate = field(r, "statement.text", ""), r.get("sqlstate", "")
         if not is_top_level(r):

@@ -150,8 +150,9 @@ static void print_promises(const json_t *status)
 {
 	long long lost = number(json_object_get(status, "counters"), "kernel_lost_executions");
 
-	printf("holds when every dbfence process is killed at once: released by the next start, at the latest by "
-	       "'dbfence disarm'\n");
+	printf("holds when every dbfence process is killed at once: released by %s\n",
+	       kernel_releases_holds() ? "the kernel, within 100 ms of their deadline" :
+					 "the next start, at the latest by 'dbfence disarm'");
 	printf("not covered here: databases on other nodes, and servers whose hooks are listed as missing\n");
 	if (lost)
 		printf("LOSSES: %lld executions were not recorded; the journal's gap records say when\n", lost);

@@ -253,6 +253,17 @@ static struct stmt *exec_simple(struct conn_session *s, uint32_t exec_id)
 	return NULL;
 }
 
+/* The portal that goes on: it kept the address of its text. */
+static struct stmt *exec_again(struct conn_session *s, uint64_t ptr)
+{
+	struct conn_state *cs = s->state;
+
+	for (unsigned i = 0; i < cs->top_cnt; i++)
+		if (cs->tops[i]->state == STMT_SUSPENDED && cs->tops[i]->ptr == ptr)
+			return cs->tops[i];
+	return NULL;
+}
+
 static void mark_began(struct stmt *st, const struct dbf_exec *e)
 {
 	if (!st->pub.began) {
@@ -265,7 +276,10 @@ static void mark_began(struct stmt *st, const struct dbf_exec *e)
 
 static void exec_top(struct conn_table *t, struct conn_session *s, const struct dbf_exec *e, const struct batch_fact *f)
 {
-	struct stmt *st = e->flags & DBF_EXEC_SIMPLE ? exec_simple(s, e->exec_id) : exec_extended(t, s, e, f);
+	struct stmt *st = e->flags & DBF_EXEC_AGAIN ? exec_again(s, e->text.ptr) : NULL;
+
+	if (!st)
+		st = e->flags & DBF_EXEC_SIMPLE ? exec_simple(s, e->exec_id) : exec_extended(t, s, e, f);
 
 	if (!st)
 		st = exec_extended(t, s, e, f);
@@ -284,6 +298,8 @@ static void exec_top(struct conn_table *t, struct conn_session *s, const struct 
 		return;
 	}
 	st->state = STMT_RUNNING;
+	if (e->flags & DBF_EXEC_AGAIN || !st->runs)
+		st->runs++;
 	mark_began(st, e);
 }
 

@@ -100,8 +100,12 @@ static void reply_suspended(struct conn_state *cs)
 	struct stmt *st = reply_target(cs);
 
 	if (st && st->state == STMT_RUNNING) {
-		st->state = STMT_SUSPENDED;
+		if (st->runs)
+			st->runs--;
+		if (!st->runs)
+			st->state = STMT_SUSPENDED;
 		st->pub.rows += cs->reply.rows;
+		st->pub.rows_known = true;
 		st->pub.missing |= 1U << CONN_MISSING_SUSPENDED;
 	}
 }

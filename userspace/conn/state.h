@@ -24,7 +24,7 @@ struct stmt {
 	size_t cap;
 	char name[DBF_NAME_BYTES];
 	char error[256];
-	char parsed_ok;			/* '1' was seen for it */
+	unsigned runs;			/* Executes of its portal that are not answered */
 	bool empty_query;
 	unsigned parts_cap;
 	struct stmt **nested;		/* owned; of a top-level statement */

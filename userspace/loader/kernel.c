@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
 #include "core/log.h"
@@ -25,6 +26,7 @@
 
 #define BPFFS_MAGIC 0xcafe4a11
 #define LINKS_MAX (DBF_SERVERS * KERNEL_HOOKS_MAX)
+#define TRACEPOINTS 3
 
 struct server_links {
 	bool used;
@@ -46,7 +48,7 @@ struct kernel {
 	struct dbf_vitals *vitals;
 	struct dbf_hold_slot *holds;
 	struct dbf_doorbell *doorbell;
-	struct bpf_link *tracepoints[2];
+	struct bpf_link *tracepoints[TRACEPOINTS];
 	struct server_links servers[DBF_SERVERS];
 	bool gate_on;
 };
@@ -215,6 +217,7 @@ static int load_once(struct kernel *k, struct err *err)
 	k->instance = pinned_instance(k->pin_dir) + 1;
 	k->skel->rodata->cfg_instance = k->instance;
 	bpf_map__set_max_entries(k->skel->maps.ring, (uint32_t)k->ring_bytes);
+	bpf_program__set_autoload(k->skel->progs.signal_generate, kernel_releases_holds());
 	rc = pin_maps(k, &k->took_over);
 	if (!rc)
 		rc = dbfence_bpf__load(k->skel);
@@ -267,10 +270,14 @@ static void *map_page(int fd, size_t len)
 
 static int attach_tracepoints(struct kernel *k, struct err *err)
 {
-	struct bpf_program *progs[2] = { k->skel->progs.process_exit, k->skel->progs.tcp_state };
+	struct bpf_program *progs[TRACEPOINTS] = {
+		k->skel->progs.process_exit, k->skel->progs.tcp_state, k->skel->progs.signal_generate,
+	};
 	char path[400];
 
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < TRACEPOINTS; i++) {
+		if (!bpf_program__autoload(progs[i]))
+			continue;
 		k->tracepoints[i] = bpf_program__attach(progs[i]);
 		if (!k->tracepoints[i])
 			return err_set(err, -errno, "cannot attach %s: %s", bpf_program__name(progs[i]), strerror(errno));
@@ -390,7 +397,7 @@ void kernel_close(struct kernel *k, enum kernel_end end)
 		remove_dir(k->pin_dir, &removed);
 	for (unsigned i = 0; i < DBF_SERVERS; i++)
 		free_server(&k->servers[i]);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < TRACEPOINTS; i++)
 		bpf_link__destroy(k->tracepoints[i]);
 	if (k->vitals)
 		munmap(k->vitals, (size_t)sysconf(_SC_PAGESIZE));
@@ -463,6 +470,8 @@ static int fill_server(const struct elf_file *elf, const struct pg_layout *l, st
 		.portal_source = (uint16_t)l->portal.source_text,
 		.ps_command = (uint16_t)l->planned_stmt.command_type,
 		.ps_modifying_cte = (uint16_t)l->planned_stmt.has_modifying_cte,
+		.ps_location = (uint16_t)l->planned_stmt.stmt_location,
+		.ps_len = (uint16_t)l->planned_stmt.stmt_len,
 		.ps_utility = (uint16_t)l->planned_stmt.utility_stmt,
 		.port_laddr = (uint16_t)l->port.laddr,
 		.port_raddr = (uint16_t)l->port.raddr,
@@ -755,17 +764,17 @@ int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, st
 	return 0;
 }
 
-static bool have_symbol(const char *name)
+/* By BTF, as the loader finds kfuncs: a symbol alone cannot be called. */
+bool kernel_releases_holds(void)
 {
-	char line[512], symbol[256];
-	FILE *f = fopen("/proc/kallsyms", "re");
-	bool found = false;
+	static const char *const kfuncs[] = { "bpf_task_from_pid", "bpf_task_release", "bpf_send_signal_task" };
+	struct btf *btf = btf__load_vmlinux_btf();
+	bool have = btf != NULL;
 
-	while (f && !found && fgets(line, sizeof(line), f))
-		found = sscanf(line, "%*s %*s %255s", symbol) == 1 && !strcmp(symbol, name);
-	if (f)
-		fclose(f);
-	return found;
+	for (size_t i = 0; have && i < sizeof(kfuncs) / sizeof(kfuncs[0]); i++)
+		have = btf__find_by_name_kind(btf, kfuncs[i], BTF_KIND_FUNC) > 0;
+	btf__free(btf);
+	return have;
 }
 
 void kernel_features(void (*fn)(void *ctx, const char *name, bool have, const char *cost), void *ctx)
@@ -778,6 +787,6 @@ void kernel_features(void (*fn)(void *ctx, const char *name, bool have, const ch
 	   "needs 5.15");
 	fn(ctx, "send_signal", libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_send_signal, NULL) == 1,
 	   "without it nothing can be rejected or held at a server");
-	fn(ctx, "send_signal_task", have_symbol("bpf_send_signal_task"),
+	fn(ctx, "send_signal_task", kernel_releases_holds(),
 	   "when every dbfence process is killed at once, holds wait for the next start (6.13 and later release them)");
 }

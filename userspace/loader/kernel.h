@@ -113,6 +113,12 @@ struct dbf_doorbell *kernel_doorbell(const struct kernel *k);
  */
 int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, struct err *err);
 
+/*
+ * Whether the kernel itself ends a hold that is past its deadline when every process of ours is gone. Otherwise the next
+ * start does, or disarm.
+ */
+bool kernel_releases_holds(void);
+
 /* For doctor: what this kernel offers. @fn gets a name, whether it is there, and what its absence costs. */
 void kernel_features(void (*fn)(void *ctx, const char *name, bool have, const char *cost), void *ctx);
 

@@ -98,6 +98,8 @@ struct dbf_server {
 	dbf_u16 dest_remote_execute, dest_spi;
 	dbf_u16 utility_context_arg;	/* 1-based register argument of ProcessUtility's context */
 	dbf_u16 create_function_tag;	/* NodeTag of CreateFunctionStmt; 0 unknown */
+	dbf_u16 ps_location, ps_len;
+	dbf_u32 pad;
 };
 
 enum dbf_cluster_flag { DBF_CLUSTER_ENFORCE = 1, DBF_CLUSTER_STANDBY = 2 };
@@ -146,7 +148,7 @@ struct dbf_tcp_client {
 DBF_ASSERT_SIZE(dbf_hold_slot, 64);
 DBF_ASSERT_SIZE(dbf_vitals, 24 + 8 * DBF_COUNT_MAX);
 DBF_ASSERT_SIZE(dbf_config, 56);
-DBF_ASSERT_SIZE(dbf_server, 120);
+DBF_ASSERT_SIZE(dbf_server, 128);
 DBF_ASSERT_SIZE(dbf_verdict_key, 32);
 DBF_ASSERT_SIZE(dbf_tcp_key, 40);
 DBF_ASSERT_SIZE(dbf_tcp_client, 40);
