@@ -9,12 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "audit/recorder.h"
@@ -29,6 +31,8 @@
 #define WORKER_SILENT_MS 5000	/* a worker that says nothing for so long is replaced */
 #define STOP_GRACE_MS 3000
 #define START_WAIT_MS 15000
+#define JOURNAL_LOOK_MS 1000
+#define JOURNAL_ANSWER_MS 100
 #define DBFENCE_VERSION "0.1"
 
 enum source { SRC_SIGNAL, SRC_TIMER, SRC_DISCOVER, SRC_CONTROL, SRC_WORKER, SRC_CHILDREN };
@@ -238,6 +242,9 @@ static int spawn_worker(struct keeper *k, struct err *err)
 		rc = err_set(err, -errno, "epoll: %s", strerror(errno));
 	k->worker_ready = false;
 	k->worker_beat_ns = clock_mono_ns();
+	/* Sessions that live introduce themselves again: the new worker knows none. */
+	if (!__atomic_add_fetch(&kernel_vitals(k->kernel)->reader_epoch, 1, __ATOMIC_SEQ_CST))
+		__atomic_add_fetch(&kernel_vitals(k->kernel)->reader_epoch, 1, __ATOMIC_SEQ_CST);
 	if (!rc && k->policy_fd >= 0)
 		rc = keeper_send_policy(k);
 	return rc;
@@ -355,6 +362,24 @@ static void reap_children(struct keeper *k)
 			log_warn("the %s %s; it is started again", all[i]->name, all[i]->ended);
 }
 
+/* Said once when it begins and once when it is over; meanwhile enforcement goes on. */
+static void watch_journal(struct keeper *k, uint64_t now)
+{
+	struct recorder_stats stats;
+
+	if (!k->ready || now - k->journal_looked_ns < JOURNAL_LOOK_MS * NS_PER_MS)
+		return;
+	k->journal_looked_ns = now;
+	if (k->recorder_fd < 0 || recorder_get_stats(k->recorder_fd, JOURNAL_ANSWER_MS, &stats))
+		return;
+	if (stats.journal.state != JOURNAL_WRITING && !k->journal_failing)
+		log_err("the journal cannot be written (%s): records are lost and counted until there is room in %s/journal",
+			strerror(stats.journal.last_errno), k->opts.state_dir);
+	else if (stats.journal.state == JOURNAL_WRITING && k->journal_failing)
+		log_warn("the journal is written again; %llu records were lost", (unsigned long long)stats.journal.dropped_records);
+	k->journal_failing = stats.journal.state != JOURNAL_WRITING;
+}
+
 static void tick(struct keeper *k)
 {
 	uint64_t now = clock_mono_ns(), expirations;
@@ -369,6 +394,7 @@ static void tick(struct keeper *k)
 		k->worker_beat_ns = now;
 	}
 	restart_children(k);
+	watch_journal(k, now);
 }
 
 static void on_signal(struct keeper *k)
@@ -383,6 +409,7 @@ static void on_signal(struct keeper *k)
 		return;
 	}
 	k->counters.reloads++;
+	k->policy_error[0] = '\0';
 	if (keeper_load_policy(k, &err)) {
 		k->counters.reload_errors++;
 		snprintf(k->policy_error, sizeof(k->policy_error), "%s", err.text);
@@ -462,16 +489,39 @@ static int make_dir(const char *path, mode_t mode, struct err *err)
 	return 0;
 }
 
+/*
+ * One daemon per pin directory and per state directory. The first is a name in the abstract socket space, because bpffs has
+ * no locks; both end with the keeper, however it ends.
+ */
+static int take_locks(struct keeper *k, struct err *err)
+{
+	const char *pins = k->opts.pin_dir ? k->opts.pin_dir : KERNEL_PIN_DIR;
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	char path[4096];
+	int n = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "dbfence %.90s", pins), fd;
+
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)))
+		return err_set(err, -EBUSY, "another dbfenced runs on this node (its programs are pinned under %s): stop it first, "
+			       "or give this one its own --pin-dir", pins);
+	snprintf(path, sizeof(path), "%s/lock", k->opts.state_dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return err_set(err, -errno, "cannot create %s: %s", path, strerror(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return err_set(err, -EBUSY, "another dbfenced uses %s: give this one its own --state-dir", k->opts.state_dir);
+	return 0;
+}
+
 /* The recorder's directory belongs to it, so that it needs no privilege; root reads everything. */
 static int open_journal(struct keeper *k, struct err *err)
 {
 	struct sandbox_profile profile = sandbox_profile_get(SANDBOX_RECORDER);
 	char path[4096];
-	int rc = make_dir(k->opts.state_dir, 0755, err);
+	int rc;
 
 	snprintf(path, sizeof(path), "%s/journal", k->opts.state_dir);
-	if (!rc)
-		rc = make_dir(path, 0700, err);
+	rc = make_dir(path, 0700, err);
 	if (rc)
 		return rc;
 	k->journal_dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -514,12 +564,36 @@ static int wait_for_worker(struct keeper *k, struct err *err)
 	return 0;
 }
 
+static bool recorder_alive(struct keeper *k)
+{
+	child_reap(&k->recorder);
+	return k->recorder.pid != 0;
+}
+
+/* It opens the journal first: a directory it cannot write to is found here. */
+static int wait_for_recorder(struct keeper *k, struct err *err)
+{
+	struct recorder_stats stats = {};
+
+	if (!recorder_get_stats(k->recorder_fd, START_WAIT_MS, &stats) && stats.journal.state != JOURNAL_WRITING)
+		return err_set(err, -ENOSPC, "the journal in %s/journal cannot be written (%s): make room, or name another "
+			       "--state-dir", k->opts.state_dir, strerror(stats.journal.last_errno));
+	if (!stats.journal.segments && !stats.journal.seq && !recorder_alive(k))
+		return err_set(err, -EIO, "the recorder cannot use the journal in %s/journal: see the line above, and check the "
+			       "disk's free space", k->opts.state_dir);
+	return 0;
+}
+
 static int start(struct keeper *k, struct err *err)
 {
 	struct kernel_opts ko = { .pin_dir = k->opts.pin_dir, .ring_bytes = k->opts.ring_bytes };
 	unsigned released;
 	int rc = kernel_check(err);
 
+	if (!rc)
+		rc = make_dir(k->opts.state_dir, 0755, err);
+	if (!rc)
+		rc = take_locks(k, err);
 	if (rc)
 		return rc;
 	kernel_recover(k->opts.pin_dir, &released, &k->generation);
@@ -539,6 +613,8 @@ static int start(struct keeper *k, struct err *err)
 		rc = spawn_deadman(k, err);
 	if (!rc)
 		rc = spawn_recorder(k, err);
+	if (!rc)
+		rc = wait_for_recorder(k, err);
 	if (!rc)
 		rc = spawn_worker(k, err);
 	if (!rc)
@@ -608,6 +684,9 @@ static void stop(struct keeper *k)
 		hold_release_all(kernel_holds(k->kernel), DBF_BY_KEEPER);
 	if (k->worker_fd >= 0)
 		chan_try_send(k->worker_fd, MSG_STOP, NULL, 0, -1);
+	/* First: a newer daemon may take the path while we detach. */
+	if (k->listen_fd >= 0)
+		unlink(k->opts.socket);
 	child_stop(&k->worker, STOP_GRACE_MS);
 	if (k->recorder_fd >= 0)
 		recorder_stop(k->recorder_fd);
@@ -616,8 +695,6 @@ static void stop(struct keeper *k)
 	close_fd(&k->deadman_fd);
 	child_stop(&k->deadman, STOP_GRACE_MS);
 	discover_free(k->discover);
-	if (k->listen_fd >= 0)
-		unlink(k->opts.socket);
 	if (keep)
 		log_info("stopped; the last policies stay enforced in the kernel ('dbfence disarm' ends that)");
 	else if (k->ready)

@@ -93,7 +93,8 @@ struct keeper {
 
 	int epoll, signal_fd, timer_fd, listen_fd;
 	struct keeper_counters counters;
-	uint64_t spawned_ns, started_ns;
+	uint64_t spawned_ns, started_ns, journal_looked_ns;
+	bool journal_failing;
 	bool ready, stop;
 };
 

@@ -127,6 +127,15 @@ static void add_count(json_t *o, const char *name, uint64_t value)
 	json_object_set_new(o, name, json_integer((json_int_t)value));
 }
 
+static void add_discovery(json_t *o, const struct keeper *k)
+{
+	struct discover_stats d = discover_stats(k->discover);
+
+	add_count(o, "discovery_lost", d.lost);
+	add_count(o, "discovery_unreadable", d.unreadable);
+	add_count(o, "discovery_over_limit", d.over_limit);
+}
+
 static json_t *counters_json(struct keeper *k)
 {
 	static const char *const kernel_names[DBF_COUNT_MAX] = {
@@ -137,7 +146,7 @@ static json_t *counters_json(struct keeper *k)
 		[DBF_COUNT_CACHE_ALLOW] = "kernel_cache_allowed",   [DBF_COUNT_CACHE_DENY] = "kernel_cache_denied",
 		[DBF_COUNT_HOLDS] = "kernel_holds",		    [DBF_COUNT_FAIL_OPEN] = "kernel_fail_open",
 		[DBF_COUNT_FAIL_CLOSED] = "kernel_fail_closed",	    [DBF_COUNT_SIGNALS] = "kernel_signals",
-		[DBF_COUNT_SIGNAL_ERRORS] = "kernel_signal_errors",
+		[DBF_COUNT_SIGNAL_ERRORS] = "kernel_signal_errors",  [DBF_COUNT_TIMER_RELEASES] = "kernel_timer_releases",
 	};
 	const struct dbf_vitals *v = kernel_vitals(k->kernel);
 	const struct msg_stats *w = &k->stats;
@@ -163,6 +172,11 @@ static json_t *counters_json(struct keeper *k)
 	add_count(o, "sql_shape_hits", w->sql_shape_hits);
 	add_count(o, "sql_parses", w->sql_parses);
 	add_count(o, "sql_refused", w->sql_refused);
+	add_count(o, "sql_errors", w->sql_errors);
+	add_count(o, "sessions_refused", w->sessions_refused);
+	add_count(o, "policy_reloads", k->counters.reloads);
+	add_count(o, "policy_reload_errors", k->counters.reload_errors);
+	add_discovery(o, k);
 	add_count(o, "denied", w->denied);
 	add_count(o, "would_deny", w->would_deny);
 	add_count(o, "alerts", w->alerts);
@@ -174,6 +188,8 @@ static json_t *counters_json(struct keeper *k)
 	if (k->recorder_fd >= 0 && !recorder_get_stats(k->recorder_fd, STATS_MS, &r)) {
 		add_count(o, "journal_records", r.worker_records + r.keeper_records);
 		add_count(o, "journal_bad_records", r.bad_records + r.oversize_records + r.torn_records);
+		add_count(o, "journal_lost_records", r.journal.dropped_records);
+		add_count(o, "journal_lost_executions", r.journal.dropped_executions);
 		add_count(o, "tail_lost", r.subscriber_lost);
 	}
 	return o;

@@ -28,7 +28,9 @@ struct class_entry {
 struct session_user {		/* hangs on conn_session.user */
 	char client_address[64];
 	char server_address[128];
-	char database[DBF_NAME_BYTES];
+	char application[DBF_NAME_BYTES];	/* when common was packed */
+	bool who_known;
+	struct record_common common;
 };
 
 struct pipeline {
@@ -84,6 +86,23 @@ static void fill_identity(struct conn_session *s, struct identity *who)
 	who->uid_known = i->client_known;
 	who->uid = i->client_uid;
 	who->pid = i->client_pid;
+}
+
+/* The packed part that the session's records share, packed again when something in it changed. NULL for an unknown session. */
+static const struct record_common *common_of(struct pipeline *p, struct conn_session *s, const struct identity *who)
+{
+	struct session_user *u = s->user;
+
+	if (!u)
+		u = s->user = calloc(1, sizeof(*u));
+	if (!u)
+		return NULL;
+	if (u->common.len && u->who_known == s->who_known && !strcmp(u->application, s->application))
+		return &u->common;
+	memcpy(u->application, s->application, sizeof(u->application));
+	u->who_known = s->who_known;
+	record_writer_common(p->writer, s, who, &u->common);
+	return &u->common;
 }
 
 static void hash_string(crypto_generichash_state *h, const char *s)
@@ -178,7 +197,7 @@ static void on_session(void *ctx, struct conn_session *s, enum conn_event event,
 	if (event == CONN_OPEN || event == CONN_FOUND)
 		session_opened(p, s);
 	fill_identity(s, &who);
-	record_writer_begin(p->writer, s, &who, "session");
+	record_writer_begin(p->writer, common_of(p, s, &who), "session");
 	record_writer_session(p->writer, s, event, reason);
 	pipeline_emit(p);
 }
@@ -255,6 +274,15 @@ static void on_hold(void *ctx, const struct conn_stmt *st)
 	p->ops.message(p->ctx, MSG_VERDICT, &m, sizeof(m));
 }
 
+/* The kernel or the dead-man denied it because nobody answered in time. */
+static bool denied_unjudged(const struct conn_stmt *st)
+{
+	const struct conn_verdict *v = &st->verdict;
+
+	return st->has_verdict && v->action == DBF_ACTION_DENY &&
+	       (v->how == DBF_HOW_FAIL || (v->how == DBF_HOW_HOLD && v->resolver != DBF_BY_KEEPER));
+}
+
 static void on_statement(void *ctx, const struct conn_stmt *st)
 {
 	struct pipeline *p = ctx;
@@ -264,10 +292,12 @@ static void on_statement(void *ctx, const struct conn_stmt *st)
 
 	fill_identity(st->session, &who);
 	judge(p, facts, &who, &d);
+	if (d.action < POLICY_DENY && denied_unjudged(st) && p->set)
+		policy_eval_undecided(p->set, &who, &d);
 	p->stats.denied += d.action >= POLICY_DENY;
 	p->stats.would_deny += d.shadow >= POLICY_DENY;
 	p->stats.alerts += d.action == POLICY_ALERT || d.shadow == POLICY_ALERT;
-	record_writer_begin(p->writer, st->session, &who, "statement");
+	record_writer_begin(p->writer, common_of(p, st->session, &who), "statement");
 	record_writer_statement(p->writer, st, facts, &d, p->generation, p->full_text);
 	pipeline_emit(p);
 }
@@ -278,7 +308,7 @@ static void on_transaction(void *ctx, struct conn_session *s, const struct conn_
 	struct identity who;
 
 	fill_identity(s, &who);
-	record_writer_begin(p->writer, s, &who, "transaction");
+	record_writer_begin(p->writer, common_of(p, s, &who), "transaction");
 	record_writer_transaction(p->writer, s, x);
 	pipeline_emit(p);
 }
@@ -291,7 +321,7 @@ static void on_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_t
 
 	(void)execs;
 	fill_identity(s, &who);
-	record_writer_begin(p->writer, s, &who, "gap");
+	record_writer_begin(p->writer, common_of(p, s, &who), "gap");
 	record_writer_gap(p->writer, "session_hole", batches, 0, "records of this session are missing here");
 	pipeline_emit(p);
 }
@@ -381,7 +411,7 @@ void pipeline_losses(struct pipeline *p, uint64_t lost_batches, uint64_t lost_ex
 {
 	if (lost_batches == p->lost_batches && lost_execs == p->lost_execs)
 		return;
-	record_writer_begin(p->writer, NULL, NULL, "gap");
+	record_writer_begin(p->writer, NULL, "gap");
 	record_writer_gap(p->writer, "ring_full", lost_batches - p->lost_batches, lost_execs - p->lost_execs,
 			  "the kernel had no room for these records");
 	p->lost_batches = lost_batches;
@@ -404,6 +434,7 @@ void pipeline_stats(const struct pipeline *p, struct msg_stats *out)
 	out->nested = c->nested;
 	out->nested_lost = c->nested_lost;
 	out->orphan_replies = c->orphan_replies;
+	out->sessions_refused = c->evicted;
 	out->sql_calls = sql.calls;
 	out->sql_exact_hits = sql.exact_hits;
 	out->sql_shape_hits = sql.shape_hits;

@@ -9,6 +9,7 @@
 
 #include <sodium.h>
 
+#include "audit/text.h"
 #include "core/buf.h"
 #include "core/clock.h"
 #include "dbfence/audit.pb-c.h"
@@ -17,6 +18,11 @@
 #define EFFECTS_MAX 256
 #define PARTS_MAX 256
 #define NAME_MAX_BYTES 300
+
+static const char *const password_commands[] = {
+	"CREATE ROLE", "ALTER ROLE", "CREATE USER", "ALTER USER", "CREATE USER MAPPING", "ALTER USER MAPPING",
+	"CREATE SERVER", "ALTER SERVER", "CREATE SUBSCRIPTION", "ALTER SUBSCRIPTION",
+};
 
 #define R(name) Dbfence__Audit__V1__##name
 #define INIT(name) DBFENCE__AUDIT__V1__##name##__INIT
@@ -43,10 +49,10 @@ struct record_writer {
 	char *evidence[CONN_EVIDENCE_MAX];
 	char *incomplete[CONN_MISSING_MAX + 1];
 	char xact_id[80];
-	char tag[80];
 	char error[256];
 	char fingerprint[17];
 	uint8_t digest[crypto_hash_sha256_BYTES];
+	const struct record_common *common;
 	struct buf text;
 	struct buf out;
 };
@@ -149,20 +155,30 @@ static void set_server(struct record_writer *w, const struct conn_session *s, co
 	w->rec.server = v;
 }
 
-void record_writer_begin(struct record_writer *w, const struct conn_session *s, const struct identity *who, const char *kind)
+void record_writer_begin(struct record_writer *w, const struct record_common *common, const char *kind)
 {
-	static const char *const majors[] = { "13", "14", "15", "16", "17", "18" };
 	R(Record) *r = &w->rec;
 	uint64_t mono = clock_mono_ns();
 
 	w->wall_minus_mono = clock_wall_ns() - mono;
+	w->common = common;
 	*r = (R(Record))INIT(RECORD);
 	r->kind = str(kind);
+	if (!common)
+		r->node = str(w->node);
+	set_times(w, mono, mono);
+}
+
+void record_writer_common(struct record_writer *w, const struct conn_session *s, const struct identity *who,
+			  struct record_common *out)
+{
+	static const char *const majors[] = { "13", "14", "15", "16", "17", "18" };
+	R(Record) *r = &w->rec;
+	size_t need;
+
+	*r = (R(Record))INIT(RECORD);
 	r->node = str(w->node);
 	r->vantage = str("server");
-	set_times(w, mono, mono);
-	if (!s)
-		return;
 	r->engine = str("postgresql");
 	if (s->info.major >= 13 && s->info.major <= 18)
 		r->engine_version = str(majors[s->info.major - 13]);
@@ -173,6 +189,8 @@ void record_writer_begin(struct record_writer *w, const struct conn_session *s, 
 	r->transport = str(who->transport);
 	set_client(w, s, who);
 	set_server(w, s, who);
+	need = dbfence__audit__v1__record__get_packed_size(r);
+	out->len = need <= sizeof(out->bytes) ? dbfence__audit__v1__record__pack(r, out->bytes) : 0;
 }
 
 void record_writer_session(struct record_writer *w, const struct conn_session *s, enum conn_event event, const char *reason)
@@ -184,11 +202,30 @@ void record_writer_session(struct record_writer *w, const struct conn_session *s
 	w->rec.session = &w->session;
 }
 
+/* printf is most of a record's cost where it is used for every one. */
+static void put_decimal(char *to, uint64_t value)
+{
+	char digits[20];
+	int n = 0;
+
+	do
+		digits[n++] = (char)('0' + value % 10);
+	while (value /= 10);
+	while (n)
+		*to++ = digits[--n];
+	*to = '\0';
+}
+
 static void set_xact_id(struct record_writer *w, const struct conn_session *s, uint64_t number)
 {
+	size_t n;
+
 	if (!number)
 		return;
-	snprintf(w->xact_id, sizeof(w->xact_id), "%s.%llu", s->id, (unsigned long long)number);
+	n = strlen(s->id);
+	memcpy(w->xact_id, s->id, n);
+	w->xact_id[n++] = '.';
+	put_decimal(w->xact_id + n, number);
 	w->rec.transaction_id = w->xact_id;
 }
 
@@ -227,11 +264,12 @@ static void add_effect(struct record_writer *w, enum sql_effect effect, const st
 	*e = (R(Effect))INIT(EFFECT);
 	e->kind = str(sql_effect_name(effect));
 	if (o) {
-		if (o->schema)
+		if (o->schema) {
 			snprintf(w->names[at], sizeof(w->names[at]), "%.140s.%.140s", o->schema, o->name);
-		else
-			snprintf(w->names[at], sizeof(w->names[at]), "%.280s", o->name);
-		e->object = w->names[at];
+			e->object = w->names[at];
+		} else {
+			e->object = str(o->name);
+		}
 		e->object_kind = str(sql_object_kind_name(o->kind));
 		e->columns = (char **)(uintptr_t)o->columns;
 		e->n_columns = o->column_cnt;
@@ -278,18 +316,51 @@ static void set_effects(struct record_writer *w, const struct sql_facts *facts)
 				add_effect(w, e, NULL);
 }
 
+/* Statements that can carry a password are masked even where full texts are wanted; so is what could not be read. */
+static bool holds_password(const struct sql_facts *facts)
+{
+	for (unsigned i = 0; i < facts->stmt_cnt; i++)
+		for (size_t k = 0; k < sizeof(password_commands) / sizeof(password_commands[0]); k++)
+			if (!strcmp(facts->stmts[i].command, password_commands[k]))
+				return true;
+	return false;
+}
+
+/* protobuf strings are UTF-8 without NUL; a database's encoding may be another, and a client may send anything. */
+static void put_utf8(struct buf *out, const char *text, size_t len)
+{
+	const unsigned char *at = (const unsigned char *)text, *end = at + len;
+
+	while (at < end) {
+		const unsigned char *from = at;
+		uint32_t cp;
+		unsigned n;
+
+		while (at < end && *at && *at < 0x80)
+			at++;
+		buf_put(out, from, (size_t)(at - from));
+		if (at == end)
+			break;
+		n = *at ? text_utf8(at, end, &cp) : 0;
+		if (n)
+			buf_put(out, at, n);
+		else
+			buf_puts(out, "\xef\xbf\xbd");
+		at += n ? n : 1;
+	}
+}
+
 static void set_text(struct record_writer *w, const struct conn_stmt *st, const struct sql_facts *facts, bool full)
 {
 	R(Statement) *s = &w->statement;
 
 	buf_reset(&w->text);
-	if (full)	/* a C string in protobuf: a NUL would hide the rest */
-		for (size_t i = 0; i < st->captured; i++)
-			buf_putc(&w->text, st->text[i] ? st->text[i] : ' ');
+	if (full && !holds_password(facts))
+		put_utf8(&w->text, st->text, st->captured);
 	else
-		buf_put(&w->text, facts->masked, facts->masked_len);
+		put_utf8(&w->text, facts->masked, facts->masked_len);
 	s->text = str(buf_str(&w->text));
-	s->masked = !full;
+	s->masked = !full || holds_password(facts);
 	s->length = st->length;
 	s->length_is_minimum = st->length_is_minimum;
 	s->captured = st->captured;
@@ -452,8 +523,7 @@ void record_writer_statement(struct record_writer *w, const struct conn_stmt *st
 	set_parts(w, st, facts);
 	set_effects(w, facts);
 	if (st->part_cnt) {
-		snprintf(w->tag, sizeof(w->tag), "%s", st->parts[st->part_cnt - 1].tag);
-		r->tag = w->tag;
+		r->tag = st->parts[st->part_cnt - 1].tag;
 	}
 	r->rows = st->rows;
 	r->rows_known = st->rows_known;
@@ -477,7 +547,9 @@ const void *record_writer_pack(struct record_writer *w, size_t *len)
 	char *to;
 
 	buf_reset(&w->out);
-	to = need <= LIMIT_RECORD_BYTES ? buf_grow(&w->out, need) : NULL;
+	if (w->common)
+		buf_put(&w->out, w->common->bytes, w->common->len);
+	to = w->out.len + need <= LIMIT_RECORD_BYTES ? buf_grow(&w->out, need) : NULL;
 	if (!to) {	/* an enormous text: the record stays, without it */
 		if (!w->rec.statement || !w->statement.text[0])
 			return NULL;
@@ -489,6 +561,6 @@ const void *record_writer_pack(struct record_writer *w, size_t *len)
 		return record_writer_pack(w, len);
 	}
 	dbfence__audit__v1__record__pack(&w->rec, (uint8_t *)to);
-	*len = need;
-	return to;
+	*len = w->out.len;
+	return w->out.data;
 }

@@ -15,8 +15,17 @@ struct record_writer;
 struct record_writer *record_writer_new(const char *node);
 void record_writer_free(struct record_writer *w);
 
-/* Start a record of @kind about @s (NULL: about the agent). Everything passed is borrowed until pack. */
-void record_writer_begin(struct record_writer *w, const struct conn_session *s, const struct identity *who, const char *kind);
+/* What every record of a session has in common (who, where), packed once: protobuf messages may be concatenated. */
+struct record_common {
+	uint8_t bytes[2048];	/* every part of it is bounded: names, two paths, two addresses */
+	size_t len;		/* 0: nothing, not packed yet or too large */
+};
+
+void record_writer_common(struct record_writer *w, const struct conn_session *s, const struct identity *who,
+			  struct record_common *out);
+
+/* Start a record of @kind, with a session's @common part (NULL: about the agent). Everything passed is borrowed until pack. */
+void record_writer_begin(struct record_writer *w, const struct record_common *common, const char *kind);
 void record_writer_session(struct record_writer *w, const struct conn_session *s, enum conn_event event, const char *reason);
 void record_writer_statement(struct record_writer *w, const struct conn_stmt *st, const struct sql_facts *facts,
 			     const struct policy_decision *d, uint64_t generation, bool full_text);

@@ -72,6 +72,8 @@ struct files_struct { struct fdtable *fdt; };
 
 enum pid_type { PIDTYPE_PID, PIDTYPE_TGID };
 
+struct bpf_map { u32 id; };
+
 struct task_struct {
 	int pid;
 	int tgid;

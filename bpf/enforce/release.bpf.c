@@ -7,10 +7,12 @@
  * Timers are not allowed in uprobes, hence the tracepoint. The grace lets the dead-man come first while it lives.
  *
  * Signals are refused (EPERM) while the timer's CPU is idle or runs a kernel thread, and while the CPU's last one is on
- * its way (EBUSY). A refused release puts the slot back to OPEN, so that a dead-man, a start or a disarm may still end
- * it, and is tried again without end: the slot leaves OPEN at the latest when its process exits.
+ * its way (EBUSY). On an idle node that can last for seconds, so the postmaster, which is a process like any other, is
+ * asked to run the release on its next way to user mode; it is woken for that and notices nothing. A refused release
+ * puts the slot back to OPEN, so that a dead-man, a start or a disarm may still end it; whoever put it back sees to the
+ * next try. There is no last one: the slot leaves OPEN at the latest when its process exits.
  *
- * The kfuncs exist from Linux 6.13 on. On older kernels this program is not loaded.
+ * The signal kfunc exists from Linux 6.13 on: on older kernels this program is not loaded. Task work exists from 6.18 on.
  */
 
 #define CLOCK_MONOTONIC 1
@@ -19,9 +21,14 @@
 #define RELEASE_RETRY_SLOW_NS (20 * 1000 * 1000ULL)
 #define RELEASE_FAST_RETRIES 10000
 
+const volatile bool cfg_task_work;
+
 extern struct task_struct *bpf_task_from_pid(s32 pid) __weak __ksym;
 extern void bpf_task_release(struct task_struct *task) __weak __ksym;
 extern int bpf_send_signal_task(struct task_struct *task, int sig, enum pid_type type, u64 value) __weak __ksym;
+extern int bpf_task_work_schedule_signal_impl(struct task_struct *task, struct bpf_task_work *tw, void *map__map,
+					      int (*callback)(struct bpf_map *map, void *key, void *value),
+					      void *aux__prog) __weak __ksym;
 
 /* SIGINT first: a process that was let go may finish its statement before the second signal. */
 static __always_inline bool release_signal(struct task_struct *task, struct release *r, bool deny)
@@ -38,7 +45,7 @@ static __always_inline bool release_signal(struct task_struct *task, struct rele
 	return true;
 }
 
-/* End an overdue hold by its fail mode. False when it must be tried again. */
+/* End an overdue hold by its fail mode. False when the slot was put back: it must be tried again. */
 static __always_inline bool release_end(struct dbf_hold_slot *slot, struct release *r)
 {
 	u64 open = DBF_STATE(r->seq, DBF_HOLD_OPEN);
@@ -62,6 +69,36 @@ static __always_inline bool release_end(struct dbf_hold_slot *slot, struct relea
 	return done;
 }
 
+static __always_inline void release_retry(struct release *r)
+{
+	bpf_timer_start(&r->timer, r->attempts++ < RELEASE_FAST_RETRIES ? RELEASE_RETRY_NS : RELEASE_RETRY_SLOW_NS, 0);
+}
+
+/* In the postmaster. */
+static int release_work(struct bpf_map *map, void *key, void *value)
+{
+	struct dbf_hold_slot *slot = hold_slot_at(*(u32 *)key);
+	struct release *r = value;
+
+	if (slot && DBF_STATE_SEQ(slot->state) == r->seq && !release_end(slot, r))
+		release_retry(r);
+	return 0;
+}
+
+static __always_inline void release_ask_postmaster(struct dbf_hold_slot *slot, struct release *r)
+{
+	struct task_struct *task;
+
+	if (!cfg_task_work)
+		return;
+	task = bpf_task_from_pid(slot->postmaster);
+	if (!task)
+		return;
+	/* Refused while the last request is on its way. */
+	bpf_task_work_schedule_signal_impl(task, &r->work, &releases, release_work, NULL);
+	bpf_task_release(task);
+}
+
 static __always_inline u64 release_wait(struct dbf_hold_slot *slot)
 {
 	u64 due = slot->deadline_ns + RELEASE_GRACE_NS, now = bpf_ktime_get_ns();
@@ -82,11 +119,16 @@ static int release_due(void *map, u32 *index, struct release *r)
 	if (DBF_STATE_OF(state) != DBF_HOLD_OPEN && DBF_STATE_OF(state) != DBF_HOLD_CLAIMED)
 		return 0;
 	wait = release_wait(slot);
-	if (!wait && DBF_STATE_OF(state) == DBF_HOLD_OPEN && release_end(slot, r))
+	if (wait) {
+		bpf_timer_start(&r->timer, wait, 0);
 		return 0;
-	if (!wait)
-		wait = r->attempts++ < RELEASE_FAST_RETRIES ? RELEASE_RETRY_NS : RELEASE_RETRY_SLOW_NS;
-	bpf_timer_start(&r->timer, wait, 0);
+	}
+	if (DBF_STATE_OF(state) == DBF_HOLD_OPEN) {
+		if (release_end(slot, r))
+			return 0;
+		release_ask_postmaster(slot, r);
+	}
+	release_retry(r);
 	return 0;
 }
 

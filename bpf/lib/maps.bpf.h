@@ -19,6 +19,7 @@ const volatile unsigned int cfg_instance = 1;
 #define FRAMES 8
 #define FOLDS 8
 #define COMPARE_BYTES 256
+#define WINDOW_BYTES 512
 #define FACT_MAX (sizeof(struct dbf_fact) + sizeof(struct dbf_exec) + DBF_TEXT_CHUNK)
 
 struct frame {			/* an execution that has not returned, as far as the stack pointer tells */
@@ -72,62 +73,64 @@ struct judging {		/* a text at a gate */
 
 /* Large: what would overflow the programs' 512 bytes of stack lives here too. */
 struct backend {
+	/* What every hit touches stands together: the server evicts our cache lines between two hits. */
 	u32 kind;		/* enum dbf_session_kind; 0: not looked at yet */
+	u32 reader_epoch;	/* which reader was told of this session */
 	u32 server;
 	u32 tgid;
-	u32 postmaster;
 	u64 session;
 	u64 base;		/* load address of the server's binary */
-
+	u32 postmaster;
 	u32 cycle;		/* counts ReadyForQuery */
 	u32 next_exec_id;
 	u32 top_id;		/* the top-level execution of this cycle, 0 before it */
-	u32 top_in_ddl;		/* it creates a function: texts inside are only checked */
 	u64 parse_ptr;		/* the client's text parsed last in this cycle, 0 none */
 	u32 parse_executed;	/* id given to its execution, 0 none yet */
-	u32 epoch;		/* counts texts parsed inside executions */
+	u32 top_in_ddl;		/* it creates a function: texts inside are only checked */
 	u64 nested_parse_ptr;	/* parsed inside, not executed yet */
 	u64 execute_ptr;	/* reported at the Execute gate, not run yet */
 	u32 execute_id;
-
+	u32 epoch;		/* counts texts parsed inside executions */
 	u32 depth;
-	struct frame frames[FRAMES];
-	struct fold folds[FOLDS];
+	u32 folded;		/* some fold is in use */
 	u32 fold_next;
+	u32 hold_slot;		/* index + 1, 0 none */
 
 	u32 carry_len;		/* bytes of a split message header */
+	u32 ready;		/* ReadyForQuery was seen in the last secure_write */
 	u8 carry[8];
 	u64 skip;		/* bytes of the current message still to come */
 	u32 skip_kept;		/* of which so many are wanted */
 	u32 rows;
 	u64 row_bytes;
 	u64 write_start, write_end;	/* of the last secure_write */
-	u32 ready;		/* ReadyForQuery was seen in it */
 
-	u32 hold_slot;		/* index + 1, 0 none */
-	u32 hold_seq;
-	u64 hold_ptr;
-	u32 hold_top;
 	u64 judged_ptr;
 	u32 judged_cycle;
 	u32 judged_action;
 	u32 judged_gen;
+	u32 hold_seq;
+	u64 hold_ptr;
+	u32 hold_top;
 	u32 denial_open;	/* a reject whose error was not seen yet */
 	u32 nested_denials;	/* in this cycle: a caller that catches them ends its session with the second */
-
-	char compare[2][COMPARE_BYTES];
-	struct running run;
-	struct judging judge;
-	struct dbf_verdict proto;
-	u64 text_hash[2];
-
 	u32 execs;
 	u32 lost_batches;
 	u32 lost_execs;
 	u32 seq;
 	u32 used;
+	struct running run;
+	struct frame frames[FRAMES];
+
 	struct dbf_batch head;	/* sent together with data */
 	u8 data[DBF_BATCH_BYTES + FACT_MAX + 64];
+
+	struct judging judge;
+	struct dbf_verdict proto;
+	u64 text_hash[2];
+	char compare[2][COMPARE_BYTES];
+	u8 window[WINDOW_BYTES + 16];	/* a short write to the client, whole */
+	struct fold folds[FOLDS];
 };
 
 struct {
@@ -180,8 +183,13 @@ struct {
 	__type(value, struct dbf_hold_slot);
 } holds SEC(".maps");
 
-struct release {		/* a hold slot's timer */
+struct bpf_task_work {		/* as in the kernel, which knows it by its name from 6.18 on */
+	u64 __opaque;
+} __attribute__((aligned(8)));
+
+struct release {		/* what ends a slot's hold when nobody else does */
 	struct bpf_timer timer;
+	struct bpf_task_work work;
 	u32 seq;		/* of the hold it was armed for */
 	u32 attempts;		/* that the kernel refused */
 	u32 interrupted;	/* SIGINT was sent, SIGCONT is owed */

@@ -150,7 +150,10 @@ static __always_inline void task_describe(struct dbf_session *s, struct dbf_serv
 	task_user_name(s->application, port + srv->port_application);
 }
 
-/* First sight of a process. @opening: its first words to the client, so it is new; otherwise it was there before. */
+/*
+ * First sight of a process, or the first since a new reader took the ring: say who it is. @opening: its first words to the
+ * client, so it is new; otherwise it was there before.
+ */
 GLOBAL_FN int task_open(struct backend *b, struct dbf_server *srv, bool opening)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -161,10 +164,11 @@ GLOBAL_FN int task_open(struct backend *b, struct dbf_server *srv, bool opening)
 	if (!b || !srv)
 		return 0;
 	port = task_user_u64(b->base + srv->my_proc_port);
+	if (!b->next_exec_id)
+		b->next_exec_id = 1;
 	b->tgid = bpf_get_current_pid_tgid() >> 32;
 	b->session = BPF_CORE_READ(task, group_leader, start_boottime);
 	b->postmaster = BPF_CORE_READ(task, real_parent, tgid);
-	b->next_exec_id = 1;
 	b->kind = DBF_SESSION_CLIENT;
 	if ((int)task_user_u32(b->base + srv->parallel_worker) >= 0) {
 		b->kind = DBF_SESSION_IGNORED;
@@ -185,7 +189,8 @@ GLOBAL_FN int task_open(struct backend *b, struct dbf_server *srv, bool opening)
 	}
 	emit_commit(b, DBF_FACT_OPEN, fact_len, 0, bpf_ktime_get_ns());
 	/* The client may be gone in a moment: let user space look at it now. */
-	emit_flush(b, true);
+	if (emit_flush(b, true))
+		b->reader_epoch = 0;	/* tell it again */
 	return 0;
 }
 
@@ -195,11 +200,13 @@ GLOBAL_FN int task_open(struct backend *b, struct dbf_server *srv, bool opening)
  */
 static __always_inline struct backend *task_backend(struct pt_regs *ctx, struct dbf_server **srv, bool opening)
 {
-	u64 cookie = bpf_get_attach_cookie(ctx);
+	struct dbf_vitals *v = vitals_get();
+	u64 cookie;
 	struct backend *b;
 
-	if (!instance_active())
+	if (!v || v->active_instance != cfg_instance)
 		return NULL;
+	cookie = bpf_get_attach_cookie(ctx);
 	*srv = task_server(COOKIE_SERVER(cookie));
 	if (!*srv || !(*srv)->valid)
 		return NULL;
@@ -208,7 +215,9 @@ static __always_inline struct backend *task_backend(struct pt_regs *ctx, struct 
 		count_add(DBF_COUNT_NO_STORAGE, 1);
 		return NULL;
 	}
-	if (!b->kind) {
+	if (!b->kind || b->reader_epoch != v->reader_epoch) {
+		opening = opening && !b->kind;
+		b->reader_epoch = v->reader_epoch;
 		b->server = COOKIE_SERVER(cookie);
 		b->base = PT_REGS_IP(ctx) - COOKIE_VADDR(cookie);
 		task_open(b, *srv, opening);

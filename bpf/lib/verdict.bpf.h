@@ -293,6 +293,8 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 		return action;
 	}
 	why = verdict_may_signal(b, srv);
+	if (why == DBF_WHY_NOT_OURS)	/* nothing is enforced here: only observed */
+		return DBF_ACTION_ALLOW;
 	if (why)
 		return verdict_fail(b, cfg, why);
 	if (action == DBF_ACTION_DENY || action == DBF_ACTION_KILL) {

@@ -11,6 +11,7 @@ struct walk {
 	struct backend *b;
 	u64 at;
 	u64 end;
+	u64 window;	/* address of what b->window holds; 0: it holds nothing */
 };
 
 /* C complete, E error, Z ready, I empty, s suspended, 1 2 3 parse/bind/close done, R authentication, S parameter,
@@ -25,8 +26,9 @@ static __always_inline bool reply_kept(u8 type)
 	return false;
 }
 
-static __always_inline void reply_put(struct backend *b, u32 kind, u8 type, u32 length, u64 at, u64 avail)
+static __always_inline void reply_put(struct walk *w, u32 kind, u8 type, u32 length, u64 at, u64 avail)
 {
+	struct backend *b = w->b;
 	u32 head_len = kind == DBF_FACT_REPLY ? sizeof(struct dbf_reply) : 0;
 	u8 *to = emit_room(b, sizeof(struct dbf_fact) + sizeof(struct dbf_reply) + DBF_MESSAGE_BYTES);
 	u64 n = bounded_max(avail, DBF_MESSAGE_BYTES);
@@ -42,7 +44,15 @@ static __always_inline void reply_put(struct backend *b, u32 kind, u8 type, u32 
 		b->rows = 0;
 		b->row_bytes = 0;
 	}
-	bpf_probe_read_user(to + sizeof(struct dbf_fact) + head_len, n, (void *)at);
+	to += sizeof(struct dbf_fact) + head_len;
+	if (w->window && n <= 16) {	/* most are that short; room and window both have some behind their end */
+		u64 off = bounded_mask(at - w->window, WINDOW_BYTES);
+
+		*(u64 *)to = *(u64 *)&b->window[off];
+		*(u64 *)(to + 8) = *(u64 *)&b->window[off + 8];
+	} else {
+		bpf_probe_read_user(to, n, (void *)at);
+	}
 	emit_commit(b, kind, sizeof(struct dbf_fact) + head_len + n, 0, bpf_ktime_get_ns());
 }
 
@@ -64,7 +74,7 @@ static __always_inline void reply_message(struct walk *w)
 	} else if (reply_kept(type)) {
 		if (type == 'Z')	/* what ran inside belongs before the end of the cycle */
 			stmt_end_folds(b);
-		reply_put(b, DBF_FACT_REPLY, type, length, w->at, here);
+		reply_put(w, DBF_FACT_REPLY, type, length, w->at, here);
 		if (b->skip && here < DBF_MESSAGE_BYTES)
 			b->skip_kept = DBF_MESSAGE_BYTES - here;
 		if (type == 'Z')
@@ -85,7 +95,7 @@ static long reply_step(u32 i, struct walk *w)
 		u64 n = left < b->skip ? left : b->skip;
 
 		if (b->skip_kept) {
-			reply_put(b, DBF_FACT_REPLY_MORE, 0, 0, w->at, n < b->skip_kept ? n : b->skip_kept);
+			reply_put(w, DBF_FACT_REPLY_MORE, 0, 0, w->at, n < b->skip_kept ? n : b->skip_kept);
 			b->skip_kept -= n < b->skip_kept ? n : b->skip_kept;
 		}
 		b->skip -= n;
@@ -93,8 +103,13 @@ static long reply_step(u32 i, struct walk *w)
 		return 0;
 	}
 	if (!have && left >= 5) {
-		if (bpf_probe_read_user(b->carry, 5, (void *)w->at))
+		if (w->window) {
+			u64 off = bounded_mask(w->at - w->window, WINDOW_BYTES);
+
+			*(u64 *)b->carry = *(u64 *)&b->window[off];
+		} else if (bpf_probe_read_user(b->carry, 5, (void *)w->at)) {
 			goto lost;
+		}
 		w->at += 5;
 		reply_message(w);
 		return 0;
@@ -148,6 +163,8 @@ int BPF_KPROBE(secure_write, u64 port, u64 ptr, u64 len)
 	b->write_start = ptr;
 	b->write_end = ptr + len;
 	w = (struct walk){ .b = b, .at = ptr, .end = ptr + len };
+	if (len && len <= WINDOW_BYTES && !bpf_probe_read_user(b->window, bounded_max(len, WINDOW_BYTES), (void *)ptr))
+		w.window = ptr;
 	bpf_loop(1 << 20, reply_step, &w, 0);
 	if (w.at < w.end)
 		count_add(DBF_COUNT_FRAME_LOST, 1);

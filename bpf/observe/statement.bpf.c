@@ -47,7 +47,21 @@ GLOBAL_FN int stmt_same_text(struct backend *b, u64 one, u64 other)
 	return 1;
 }
 
-static __always_inline bool stmt_is_top(struct backend *b, struct dbf_server *srv, u64 ptr)
+/* Drop the frames that have returned; the id of the innermost that has not. */
+static __always_inline u32 stmt_parent(struct backend *b, u64 sp)
+{
+	for (u32 i = 0; i < FRAMES; i++) {
+		u32 top = b->depth;
+
+		if (!top || b->frames[(top - 1) & (FRAMES - 1)].sp > sp)
+			break;
+		b->depth = top - 1;
+	}
+	return b->depth ? b->frames[(b->depth - 1) & (FRAMES - 1)].exec_id : b->top_id;
+}
+
+/* @direct: rows go straight to the client of an Execute. Then nothing that runs around it makes it the client's own. */
+static __always_inline bool stmt_is_top(struct backend *b, struct dbf_server *srv, u64 ptr, u64 sp, bool direct)
 {
 	u64 top = stmt_top_text(b, srv), portal;
 
@@ -56,7 +70,10 @@ static __always_inline bool stmt_is_top(struct backend *b, struct dbf_server *sr
 	if (ptr == top)
 		return true;
 	portal = task_user_u64(b->base + srv->active_portal);
-	return portal && task_user_u64(portal + srv->portal_source) == ptr && stmt_same_text(b, ptr, top);
+	if (!portal || task_user_u64(portal + srv->portal_source) != ptr)
+		return false;
+	stmt_parent(b, sp);
+	return (direct && !b->depth) || stmt_same_text(b, ptr, top);
 }
 
 static __always_inline void stmt_report_fold(struct backend *b, struct fold *f)
@@ -78,8 +95,9 @@ static __always_inline void stmt_report_fold(struct backend *b, struct fold *f)
 
 GLOBAL_FN int stmt_end_folds(struct backend *b)
 {
-	if (!b)
+	if (!b || !b->folded)
 		return 0;
+	b->folded = 0;
 	for (u32 i = 0; i < FOLDS; i++) {
 		stmt_report_fold(b, &b->folds[i]);
 		b->folds[i].ptr = 0;
@@ -87,19 +105,6 @@ GLOBAL_FN int stmt_end_folds(struct backend *b)
 		b->folds[i].exec_id = 0;
 	}
 	return 0;
-}
-
-/* Drop the frames that have returned; the id of the innermost that has not. */
-static __always_inline u32 stmt_parent(struct backend *b, u64 sp)
-{
-	for (u32 i = 0; i < FRAMES; i++) {
-		u32 top = b->depth;
-
-		if (!top || b->frames[(top - 1) & (FRAMES - 1)].sp > sp)
-			break;
-		b->depth = top - 1;
-	}
-	return b->depth ? b->frames[(b->depth - 1) & (FRAMES - 1)].exec_id : b->top_id;
 }
 
 static __always_inline void stmt_push(struct backend *b, u64 sp, u64 query_desc, u32 exec_id, u32 fold)
@@ -297,6 +302,7 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 	index = b->fold_next++ & (FOLDS - 1);
 	f = &b->folds[index];
 	stmt_report_fold(b, f);
+	b->folded = 1;
 	f->ptr = t->whole ? r->ptr : 0;
 	f->hash[0] = b->text_hash[0];
 	f->hash[1] = b->text_hash[1];
@@ -415,27 +421,30 @@ int BPF_KPROBE(executor_run, u64 qd)
 {
 	struct dbf_server *srv;
 	struct backend *b = task_backend(ctx, &srv, false);
+	struct dbf_query_desc q;
 	struct running *r;
-	u64 dest, plan;
 	bool top;
+	u64 plan;
 
 	if (!b || !hold_settle(b))
 		return 0;
 	r = &b->run;
 	*r = (struct running){ .gate = DBF_GATE_EXECUTOR, .query_desc = qd, .sp = PT_REGS_SP(ctx) };
-	r->ptr = task_user_u64(qd + srv->qd_source);
-	r->op = task_user_u32(qd + srv->qd_operation);
-	r->again = task_user_u8(qd + srv->qd_again);
-	dest = task_user_u64(qd + srv->qd_dest);
-	r->dest = dest ? task_user_u32(dest + srv->dest_kind) : 0;
-	plan = task_user_u64(qd + srv->qd_plannedstmt);
+	/* One read for all members: the loader refuses a server whose QueryDesc is laid out otherwise. */
+	if (bpf_probe_read_user(&q, sizeof(q), (void *)qd))
+		return 0;
+	r->ptr = q.source;
+	r->op = q.operation;
+	r->again = q.already_executed;
+	r->dest = q.dest ? task_user_u32(q.dest + srv->dest_kind) : 0;
+	plan = q.plannedstmt;
 	if (plan && task_user_u8(plan + srv->ps_modifying_cte))
 		r->flags |= DBF_EXEC_MODIFYING_CTE;
 	if (srv->major < 15 && r->op == 5)
 		r->op = DBF_OP_UTILITY;
 	else if (srv->major >= 15 && r->op >= 5)
 		r->op = r->op == 5 ? DBF_OP_MERGE : DBF_OP_UTILITY;
-	top = stmt_is_top(b, srv, r->ptr);
+	top = stmt_is_top(b, srv, r->ptr, r->sp, r->dest == srv->dest_remote_execute);
 	if (!top && plan && r->ptr)	/* a function's source may hold several statements */
 		stmt_locate(b, srv, plan);
 	stmt_run(b, srv, top);
@@ -498,7 +507,7 @@ int BPF_KPROBE(process_utility, u64 pstmt, u64 query)
 		return 0;
 	r = &b->run;
 	*r = (struct running){ .gate = DBF_GATE_UTILITY, .op = DBF_OP_UTILITY, .ptr = query, .sp = PT_REGS_SP(ctx) };
-	top = stmt_is_top(b, srv, query);
+	top = stmt_is_top(b, srv, query, PT_REGS_SP(ctx), false);
 	stmt = task_user_u64(pstmt + srv->ps_utility);
 	if (top)
 		b->top_in_ddl = srv->create_function_tag && stmt &&

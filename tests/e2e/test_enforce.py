@@ -294,8 +294,11 @@ class Attempt:
 
     def client_faults(self):
         """What is wrong with what the client saw."""
-        if self.what["killed"]:	# the second reject inside one statement ends the session
-            return [] if self.error else ["the session lives on"]
+        # The second reject inside one statement ends the session, unless the first was acted on outside of the
+        # block that catches it: then the statement fails as a whole.
+        if self.what["killed"]:
+            ended = self.error or self.result.sqlstate == "57014"
+            return [] if ended else ["the block went on"]
         if self.error:
             return [f"the connection did not live: {self.error}"]
         found = [] if self.goes_on else ["the connection does not go on working"]

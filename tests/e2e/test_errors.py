@@ -246,7 +246,7 @@ def a_disk_that_fills_up_stops_recording_and_not_the_database():
             filler = os.path.join(disk, "filler")
             with open(filler, "wb") as f:
                 f.write(b"x" * (1 << 20))
-            cluster.pgbench("-i", "-q", "-s", "1")
+            cluster.pgbench("-i", "-I", "tgvp", "-q", "-s", "1")
             cluster.pgbench("-n", "-S", "-t", "20000", "-c", "1")
             with Connection(cluster) as conn:
                 check(conn.query("DROP TABLE stays").sqlstate == "57014", "enforcement ended with the disk")

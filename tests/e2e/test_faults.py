@@ -208,7 +208,7 @@ def with_everything_dead_verdicts_stay_and_new_statements_finish():
                 check(result.tags == ["DROP TABLE"], f"statement {i}: {result.tags} {result.errors}")
             say(f"1000 first-seen statements with nobody alive: {time.monotonic() - start:.1f} s")
         check(not cluster.stopped_backends(), "a backend stayed stopped")
-        daemon.cli("disarm", "--state-dir", daemon.state_dir)
+        daemon.cli("disarm")
         left = os.listdir(PINS) if os.path.isdir(PINS) else []
         check(not left, f"disarm left pins: {left}")
         cluster.psql("DROP TABLE judged;")
@@ -228,7 +228,7 @@ def with_everything_dead_fail_closed_denies_new_statements():
                 check(result.sqlstate == "57014", f"statement {i}: {result.tags} {result.errors}")
             check(conn.query("SELECT 1").tags == ["SELECT 1"], "what no rule can match does not pass")
         check(not cluster.stopped_backends(), "a backend stayed stopped")
-        daemon.cli("disarm", "--state-dir", daemon.state_dir)
+        daemon.cli("disarm")
 
 
 @case

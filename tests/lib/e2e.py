@@ -26,7 +26,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.environ.get("DBFENCE_BUILD", os.path.join(ROOT, "build"))
 DBFENCED = os.path.join(BUILD, "bin", "dbfenced")
 DBFENCE = os.path.join(BUILD, "bin", "dbfence")
-PINS = "/sys/fs/bpf/dbfence"
+# Of this test process alone: other daemons of the machine, and other tests, keep theirs.
+PINS = f"/sys/fs/bpf/dbfence-test-{os.getpid()}"
 TRANSPORTS = ("tcp", "unix", "tls")
 
 
@@ -359,7 +360,7 @@ class Daemon:
 
     def argv(self):
         argv = [DBFENCED, "--foreground", "--policy-dir", self.policy_dir, "--state-dir", self.state_dir,
-                "--socket", self.socket]
+                "--socket", self.socket, "--pin-dir", PINS]
         if self.mode:
             argv += ["--mode", self.mode]
         if self.text:
@@ -458,6 +459,8 @@ class Daemon:
     # --- asking it ---------------------------------------------------------------------------------------
 
     def cli(self, *args, check_rc=True, timeout=60):
+        if args[:1] == ("disarm",):
+            args = ("disarm", "--pin-dir", PINS, "--state-dir", self.state_dir, *args[1:])
         return run([DBFENCE, "--socket", self.socket, *args], check_rc=check_rc, timeout=timeout)
 
     def status(self):

@@ -142,7 +142,7 @@ static void print_feature(void *ctx, const char *name, bool have, const char *co
 	bool *all = ctx;
 
 	printf("  %-18s %s%s%s\n", name, have ? "yes" : "NO", have ? "" : ": ", have ? "" : cost);
-	*all = *all && (have || !strcmp(name, "send_signal_task"));
+	*all = *all && (have || !strcmp(name, "send_signal_task") || !strcmp(name, "task_work"));
 }
 
 /* What is lost with the processes: said plainly, because nothing else shows it before it happens. */
@@ -151,8 +151,9 @@ static void print_promises(const json_t *status)
 	long long lost = number(json_object_get(status, "counters"), "kernel_lost_executions");
 
 	printf("holds when every dbfence process is killed at once: released by %s\n",
-	       kernel_releases_holds() ? "the kernel, within 100 ms of their deadline" :
-					 "the next start, at the latest by 'dbfence disarm'");
+	       !kernel_releases_holds() ? "the next start, at the latest by 'dbfence disarm'" :
+	       kernel_has_task_work() ? "the kernel, within 100 ms of their deadline" :
+					"the kernel after their deadline, late on an idle node");
 	printf("not covered here: databases on other nodes, and servers whose hooks are listed as missing\n");
 	if (lost)
 		printf("LOSSES: %lld executions were not recorded; the journal's gap records say when\n", lost);

@@ -12,7 +12,7 @@ static const struct {
 	{ "status", cli_status, "what the daemon is doing: servers, hooks, counters" },
 	{ "doctor", cli_doctor, "what this node offers, what is covered and what is not, and why" },
 	{ "tail", cli_tail, "live statements [--json]" },
-	{ "policy", cli_policy, "check | explain | show | reload" },
+	{ "policy", cli_policy, "check | test | explain | show | reload" },
 	{ "audit", cli_audit, "cat [--json]" },
 	{ "disarm", cli_disarm, "release every hold, detach and unpin everything; needs no daemon" },
 };

@@ -76,6 +76,7 @@ static void session_free(struct conn_table *t, struct conn_session *s)
 
 	for (unsigned i = 0; i < cs->top_cnt; i++)
 		stmt_free(t, cs->tops[i]);
+	stmt_free(t, cs->parsed);
 	free(cs->tops);
 	free(cs->refs);
 	free(s->user);
@@ -138,6 +139,29 @@ static void table_remove(struct conn_table *t, struct conn_session *s)
 	}
 }
 
+/*
+ * Make room: sessions whose end was lost would fill the table for ever. The hand passes over those that were fed since it
+ * passed last; one that lives after all is found again with its next batch.
+ */
+static void session_evict(struct conn_table *t)
+{
+	struct conn_session *s;
+
+	for (;; t->hand = (t->hand + 1) & t->mask) {
+		s = t->slots[t->hand];
+		if (s && !s->state->recent)
+			break;
+		if (s)
+			s->state->recent = false;
+	}
+	stmt_mark_gap(s);
+	stmt_end_cycle(t, s, 'I', s->state->last_ts);
+	t->ops.session(t->ctx, s, CONN_CLOSE, "forgotten: too many sessions");
+	table_remove(t, s);
+	session_free(t, s);
+	t->counters.evicted++;
+}
+
 static struct conn_session *session_get(struct conn_table *t, const struct dbf_batch *b)
 {
 	struct conn_session *s = conn_table_lookup(t, b->session, b->tgid);
@@ -145,10 +169,8 @@ static struct conn_session *session_get(struct conn_table *t, const struct dbf_b
 
 	if (s)
 		return s;
-	if (t->cnt >= LIMIT_SESSIONS) {
-		t->counters.evicted++;
-		return NULL;
-	}
+	if (t->cnt >= LIMIT_SESSIONS)
+		session_evict(t);
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return NULL;
@@ -195,6 +217,9 @@ static void take_text(struct stmt *st, const struct dbf_text *text, const char *
 	st->ptr = text->ptr;
 	st->pub.mode = text->mode;
 	stmt_set_text(st, bytes, len);
+	/* Until the last piece is here: what follows may be lost. */
+	if (text->flags & (DBF_TEXT_MORE | DBF_TEXT_MINIMUM))
+		st->pub.length_is_minimum = true;
 	if (text->flags & DBF_TEXT_FAULT)
 		st->pub.missing |= 1U << CONN_MISSING_TEXT_FAULT;
 }
@@ -218,7 +243,7 @@ static void fact_parse(struct conn_table *t, struct conn_session *s, const struc
 	if (top)
 		s->state->current = stmt_add_top(t, s, st);
 	else
-		stmt_add_nested(t, s, id_of_exec(s, text->id), st);
+		stmt_add_nested(t, s, id_of_exec(s, text->id), st, false);
 }
 
 /* An Execute's statement: a new one, or the one that the Execute gate announced. */
@@ -227,14 +252,18 @@ static struct stmt *exec_extended(struct conn_table *t, struct conn_session *s, 
 {
 	struct stmt *st = stmt_by_exec(s, e->exec_id);
 
+	s->state->text_target = NULL;	/* the rest of a text that is known already */
+	s->state->judged = st;
 	if (!st) {
-		st = stmt_new(t, s, CONN_EXTENDED, f->ts);
+		st = stmt_new(t, s, e->flags & DBF_EXEC_SIMPLE ? CONN_SIMPLE : CONN_EXTENDED, f->ts);
 		if (!st)
 			return NULL;
 		st->exec_id = e->exec_id;
 		take_text(st, &e->text, f->bytes, f->len);
-		if (!f->len && !(e->text.flags & DBF_TEXT_TOP))
+		if (!f->len && !(e->text.flags & DBF_TEXT_TOP)) {
 			st->pub.missing |= 1U << CONN_MISSING_START;
+			st->pub.length_is_minimum = true;
+		}
 		st = stmt_add_top(t, s, st);
 	}
 	return st;
@@ -310,7 +339,7 @@ static void exec_nested(struct conn_table *t, struct conn_session *s, const stru
 	if (!st)
 		return;
 	take_text(st, &e->text, f->bytes, f->len);
-	st = stmt_add_nested(t, s, id_of_exec(s, e->parent_id), st);
+	st = stmt_add_nested(t, s, id_of_exec(s, e->parent_id), st, true);
 	if (!st)
 		return;
 	st->exec_id = e->exec_id;
@@ -354,7 +383,7 @@ static void fact_error(struct conn_table *t, struct conn_session *s, const struc
 		if (!st)
 			return;
 		take_text(st, &e->text, f->bytes, f->len);
-		st = stmt_add_nested(t, s, id_of_exec(s, e->exec_id), st);
+		st = stmt_add_nested(t, s, id_of_exec(s, e->exec_id), st, false);
 	} else {
 		st = stmt_by_exec(s, e->exec_id);
 	}
@@ -374,6 +403,8 @@ static struct stmt *verdict_target(struct conn_session *s, const struct dbf_verd
 			       cs->held->pub.verdict.slot_seq == v->slot_seq ? cs->held : NULL;
 	if (st)
 		return st;
+	if (cs->judged && cs->judged->ptr == v->ptr)
+		return cs->judged;
 	for (unsigned i = cs->top_cnt; i-- > 0;) {
 		struct stmt *top = cs->tops[i];
 
@@ -405,6 +436,11 @@ static void fact_verdict(struct conn_table *t, struct conn_session *s, const str
 		s->state->held = NULL;
 		return;
 	}
+	/* A denial that is repeated because it has not taken effect: what is known of the first stays. */
+	if (st->pub.has_verdict && to->signalled && v->how == DBF_HOW_CACHE && v->action == to->action) {
+		to->gate = v->gate;
+		return;
+	}
 	st->pub.has_verdict = true;
 	to->gate = v->gate;
 	to->how = v->how;
@@ -430,9 +466,11 @@ static void fact_rare(struct conn_table *t, struct conn_session *s, const struct
 	struct conn_state *cs = s->state;
 	struct stmt *st;
 
-	if (f->kind == DBF_FACT_XID) {
-		if (!cs->xact.xid)
-			cs->xact.xid = f->arg;
+	if (f->kind == DBF_FACT_XID) {	/* the first is the transaction's, others are of subtransactions */
+		if (!cs->current)
+			cs->xact.xid = cs->xact.xid ? cs->xact.xid : f->arg;
+		else if (!cs->current->pub.xid)
+			cs->current->pub.xid = f->arg;
 		return;
 	}
 	if (f->kind == DBF_FACT_XACT) {
@@ -474,6 +512,8 @@ static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct
 {
 	struct conn_state *cs = s->state;
 
+	if (f->ts)
+		cs->last_ts = f->ts;
 	switch (f->kind) {
 	case DBF_FACT_OPEN:
 		fact_open(t, s, f);
@@ -483,9 +523,8 @@ static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct
 		break;
 	case DBF_FACT_TEXT:
 		if (cs->text_target) {
+			cs->text_target->pub.length_is_minimum = f->arg != 0;
 			stmt_append_text(cs->text_target, f->bytes, f->len);
-			if (f->arg >= 2)
-				cs->text_target->pub.length_is_minimum = true;
 			if (f->arg == 2)
 				cs->text_target->pub.missing |= 1U << CONN_MISSING_TEXT_LIMIT;
 			if (f->arg == 3)
@@ -526,13 +565,14 @@ static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct
 static void check_sequence(struct conn_table *t, struct conn_session *s, const struct dbf_batch *b)
 {
 	struct conn_state *cs = s->state;
-	bool hole = cs->seen ? b->seq != cs->next_seq : b->seq != 0;
+	/* A session that began under another reader starts somewhere in the middle; that is no loss. */
+	bool hole = cs->seen && b->seq != cs->next_seq;
 
 	if (hole || b->lost_batches != cs->lost_batches) {
 		stmt_mark_gap(s);
 		t->ops.gap(t->ctx, s, b->lost_batches - cs->lost_batches, b->lost_execs - cs->lost_execs);
 	}
-	cs->seen = true;
+	cs->seen = cs->recent = true;
 	cs->next_seq = b->seq + 1;
 	cs->lost_batches = b->lost_batches;
 	cs->lost_execs = b->lost_execs;

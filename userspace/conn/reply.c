@@ -50,6 +50,36 @@ static void reply_fail(struct stmt *st, const struct message_error *e, uint64_t 
 		st->state = STMT_DONE;
 }
 
+/* True when an Execute ran the text of @parsed after it was parsed. */
+static bool reply_has_run(const struct conn_state *cs, const struct stmt *parsed)
+{
+	for (unsigned i = 0; i < cs->top_cnt; i++) {
+		const struct conn_stmt *p = &cs->tops[i]->pub;
+
+		if (p->id > parsed->pub.id && p->form == CONN_EXTENDED && p->captured == parsed->pub.captured &&
+		    !memcmp(p->text, parsed->pub.text, p->captured))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * An error that no execution can be blamed for, behind a text that was parsed and did not run: its Bind failed, or its
+ * Execute before the executor (a constant expression, a parameter's value, an aborted transaction).
+ */
+static bool reply_take_parsed(struct conn_table *t, struct conn_session *s)
+{
+	struct conn_state *cs = s->state;
+	struct stmt *st = cs->parsed;
+
+	if (!st || reply_has_run(cs, st))
+		return false;
+	cs->parsed = NULL;
+	st->pub.form = CONN_EXTENDED;
+	st->state = STMT_GATED;
+	return stmt_add_top(t, s, st) != NULL;
+}
+
 static void reply_error(struct conn_table *t, struct conn_session *s, uint64_t ts)
 {
 	struct conn_state *cs = s->state;
@@ -68,11 +98,13 @@ static void reply_error(struct conn_table *t, struct conn_session *s, uint64_t t
 		if (!s->authenticated)
 			t->ops.session(t->ctx, s, CONN_AUTH_FAILED, e.text);
 	}
+	if (!st && reply_take_parsed(t, s))
+		st = reply_target(cs);
 	if (st)
 		reply_fail(st, &e, ts);
 }
 
-/* ParseComplete: the oldest text that was only parsed is no statement of its own. */
+/* ParseComplete: the oldest text that was only parsed is no statement of its own. The last one is kept: see above. */
 static void reply_parsed(struct conn_table *t, struct conn_session *s)
 {
 	struct conn_state *cs = s->state;
@@ -82,13 +114,12 @@ static void reply_parsed(struct conn_table *t, struct conn_session *s)
 
 		if (st->state != STMT_PARSED || st->pub.sqlstate[0])
 			continue;
+		stmt_drop(t, s, cs->parsed);
+		cs->parsed = st;
 		if (cs->text_target == st)
 			cs->text_target = NULL;
 		if (cs->current == st)
 			cs->current = NULL;
-		if (cs->held == st)
-			cs->held = NULL;
-		stmt_free(t, st);
 		memmove(&cs->tops[i], &cs->tops[i + 1], (cs->top_cnt - i - 1) * sizeof(*cs->tops));
 		cs->top_cnt--;
 		return;

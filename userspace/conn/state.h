@@ -12,7 +12,8 @@
 #define STATE_EXEC_IDS 4096		/* recent execution ids, direct mapped */
 #define STATE_TEXT_MAX (DBF_TEXT_CHUNK * DBF_TEXT_CHUNKS)
 
-enum stmt_state { STMT_PARSED, STMT_GATED, STMT_RUNNING, STMT_SUSPENDED, STMT_DONE };
+/* LOST: facts are missing since; no reply can be matched to it, only an execution with its id. */
+enum stmt_state { STMT_PARSED, STMT_GATED, STMT_RUNNING, STMT_SUSPENDED, STMT_DONE, STMT_LOST };
 
 struct stmt {
 	struct conn_stmt pub;
@@ -27,6 +28,7 @@ struct stmt {
 	unsigned runs;			/* Executes of its portal that are not answered */
 	bool empty_query;
 	unsigned parts_cap;
+	struct stmt *top;		/* of a nested one: whose list it is in */
 	struct stmt **nested;		/* owned; of a top-level statement */
 	unsigned nested_cnt, nested_cap;
 	struct stmt *next_free;
@@ -45,6 +47,8 @@ struct conn_state {
 	unsigned top_cnt, top_cap;
 	struct stmt *current;		/* the top-level statement that runs; nested ones hang there */
 	struct stmt *text_target;	/* gets the next DBF_FACT_TEXT */
+	struct stmt *judged;		/* of the last text: a verdict that names no execution is about it */
+	struct stmt *parsed;		/* owned; answered by '1' last: what fails before it runs is this text */
 	struct stmt *held;
 	struct exec_ref *refs;		/* owned; STATE_EXEC_IDS, or NULL until something is nested */
 	struct dbf_reply reply;		/* being assembled */
@@ -59,6 +63,8 @@ struct conn_state {
 	bool xact_open, xact_implicit;
 	struct conn_xact xact;
 	bool gap;			/* something of this cycle was lost */
+	bool recent;			/* fed since the eviction's hand passed */
+	uint64_t last_ts;		/* of any fact */
 	uint32_t lost_batches, lost_execs;
 };
 
@@ -66,7 +72,7 @@ struct conn_table {
 	struct conn_ops ops;
 	void *ctx;
 	struct conn_session **slots;	/* open addressing by start and tgid */
-	unsigned mask, cnt;
+	unsigned mask, cnt, hand;
 	struct stmt *free_stmts;
 	unsigned free_cnt;
 	struct conn_counters counters;
@@ -79,8 +85,13 @@ void stmt_set_text(struct stmt *st, const char *bytes, size_t len);
 void stmt_append_text(struct stmt *st, const char *bytes, size_t len);
 /* Adds to the cycle; frees and returns NULL when the cycle is full. */
 struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct stmt *st);
-/* Hangs below the running statement, merging with an equal text; NULL when there is no room. */
-struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id, struct stmt *st);
+/*
+ * Hangs below the running statement, merging with an equal text; NULL when there is no room. @ran: it begins. A text
+ * that only is parsed is never merged with one that ran: what is decided about it now is not what was decided then.
+ */
+struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id, struct stmt *st, bool ran);
+/* Free @st, which is in no list, and forget it and what hangs below it everywhere. */
+void stmt_drop(struct conn_table *t, struct conn_session *s, struct stmt *st);
 struct stmt *stmt_by_exec(struct conn_session *s, uint32_t exec_id);
 void stmt_ref(struct conn_session *s, uint32_t exec_id, struct stmt *st);
 void stmt_add_part(struct stmt *st, const char *tag, uint64_t rows, bool rows_known);

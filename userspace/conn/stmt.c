@@ -8,6 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __has_feature
+#define UNDER_ASAN __has_feature(address_sanitizer)
+#elif defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN 1
+#else
+#define UNDER_ASAN 0
+#endif
+
 #define FREE_STMTS_MAX 256
 #define FREE_TEXT_MAX (16 * 1024)	/* larger text buffers are not kept */
 
@@ -56,7 +64,8 @@ void stmt_free(struct conn_table *t, struct stmt *st)
 		stmt_free(t, st->nested[i]);
 	free(st->nested);
 	free(st->pub.parts);
-	if (t->free_cnt >= FREE_STMTS_MAX || st->cap > FREE_TEXT_MAX) {
+	/* Under AddressSanitizer what is freed is freed, so that its use is seen. */
+	if (UNDER_ASAN || t->free_cnt >= FREE_STMTS_MAX || st->cap > FREE_TEXT_MAX) {
 		free(st->buf);
 		free(st);
 		return;
@@ -66,12 +75,42 @@ void stmt_free(struct conn_table *t, struct stmt *st)
 	t->free_cnt++;
 }
 
+static bool is_of(const struct stmt *st, const struct stmt *top)
+{
+	return st && (st == top || st->top == top);
+}
+
+/* Nothing may point at @top, or at what hangs below it, once it is freed: its memory is used again. */
+static void forget(struct conn_state *cs, const struct stmt *top)
+{
+	if (is_of(cs->current, top))
+		cs->current = NULL;
+	if (is_of(cs->text_target, top))
+		cs->text_target = NULL;
+	if (is_of(cs->judged, top))
+		cs->judged = NULL;
+	if (is_of(cs->held, top))
+		cs->held = NULL;
+	for (unsigned i = 0; cs->refs && i < STATE_EXEC_IDS; i++)
+		if (is_of(cs->refs[i].stmt, top))
+			cs->refs[i] = (struct exec_ref){ 0 };
+}
+
+void stmt_drop(struct conn_table *t, struct conn_session *s, struct stmt *st)
+{
+	if (!st)
+		return;
+	forget(s->state, st);
+	stmt_free(t, st);
+}
+
 void stmt_append_text(struct stmt *st, const char *bytes, size_t len)
 {
 	size_t have = st->pub.captured;
 
 	if (have + len > STATE_TEXT_MAX) {
 		st->pub.missing |= 1U << CONN_MISSING_TEXT_LIMIT;
+		st->pub.length_is_minimum = true;
 		return;
 	}
 	if (have + len + 1 > st->cap) {
@@ -80,6 +119,7 @@ void stmt_append_text(struct stmt *st, const char *bytes, size_t len)
 
 		if (!buf) {
 			st->pub.missing |= 1U << CONN_MISSING_TEXT_LIMIT;
+			st->pub.length_is_minimum = true;
 			return;
 		}
 		st->buf = buf;
@@ -125,20 +165,22 @@ struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct s
 	if (!grow((void **)&cs->tops, &cs->top_cap, cs->top_cnt, sizeof(*cs->tops), STATE_TOPS_MAX)) {
 		t->counters.nested_lost++;
 		stmt_free(t, st);
+		cs->text_target = cs->judged = NULL;
 		return NULL;
 	}
 	cs->tops[cs->top_cnt++] = st;
-	cs->text_target = st;
+	cs->text_target = cs->judged = st;
+	if (cs->gap)
+		st->pub.missing |= 1U << CONN_MISSING_GAP;
 	if (!cs->xact_open) {
 		cs->xact = (struct conn_xact){ .number = cs->xact.number + 1, .start_ns = st->pub.start_ns };
 		cs->xact_open = cs->xact_implicit = true;
 	}
 	st->pub.xact = cs->xact.number;
-	s->statements++;
 	return st;
 }
 
-struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id, struct stmt *st)
+struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id, struct stmt *st, bool ran)
 {
 	struct conn_state *cs = s->state;
 	struct stmt *top = cs->current ? cs->current : cs->top_cnt ? cs->tops[cs->top_cnt - 1] : NULL;
@@ -151,26 +193,30 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 		st->pub.missing |= 1U << CONN_MISSING_START;
 		return stmt_add_top(t, s, st);
 	}
+	st->pub.xact = cs->xact_open ? cs->xact.number : top->pub.xact;
 	for (unsigned i = 0; i < top->nested_cnt; i++) {
 		struct stmt *old = top->nested[i];
 
-		if (old->text_hash != st->text_hash || old->pub.parent_id != st->pub.parent_id ||
-		    old->pub.captured != st->pub.captured || memcmp(old->pub.text, st->pub.text, st->pub.captured))
+		if ((!ran && old->pub.began) || old->pub.xact != st->pub.xact || old->text_hash != st->text_hash ||
+		    old->pub.parent_id != st->pub.parent_id || old->pub.captured != st->pub.captured ||
+		    memcmp(old->pub.text, st->pub.text, st->pub.captured))
 			continue;
 		old->ptr = st->ptr;
 		stmt_free(t, st);
 		cs->text_target = NULL;
+		cs->judged = old;
 		return old;
 	}
 	if (!grow((void **)&top->nested, &top->nested_cap, top->nested_cnt, sizeof(*top->nested), STATE_NESTED_MAX)) {
 		t->counters.nested_lost++;
 		top->pub.missing |= 1U << CONN_MISSING_NESTED;
 		stmt_free(t, st);
+		cs->text_target = cs->judged = NULL;
 		return NULL;
 	}
-	st->pub.xact = top->pub.xact;
+	st->top = top;
 	top->nested[top->nested_cnt++] = st;
-	cs->text_target = st;
+	cs->text_target = cs->judged = st;
 	return st;
 }
 
@@ -220,6 +266,19 @@ static bool rejected(const struct stmt *st)
 	return st->pub.has_verdict && v->signalled && (v->action == DBF_ACTION_DENY || v->action == DBF_ACTION_KILL);
 }
 
+static bool is_cancel(const char *sqlstate)
+{
+	return !strcmp(sqlstate, "57014") || !strcmp(sqlstate, "57P01");
+}
+
+static bool rejected_inside(const struct stmt *st)
+{
+	for (unsigned i = 0; i < st->nested_cnt; i++)
+		if (rejected(st->nested[i]))
+			return true;
+	return false;
+}
+
 /*
  * What the reject did, when there was one and the statement ended in an error or with its session. The executor checks
  * for interrupts before it touches a row, so a reject at its entry is still before the beginning.
@@ -227,11 +286,10 @@ static bool rejected(const struct stmt *st)
 static enum conn_outcome outcome_rejected(const struct stmt *st, bool session_end)
 {
 	enum dbf_gate gate = st->pub.verdict.gate;
-	bool cancel = !strcmp(st->pub.sqlstate, "57014") || !strcmp(st->pub.sqlstate, "57P01") || session_end;
 
-	if (!cancel)
+	if (!is_cancel(st->pub.sqlstate) && !(session_end && !st->pub.sqlstate[0]))
 		return CONN_FAILED;	/* it failed first, by itself */
-	if (!st->pub.began || gate == DBF_GATE_EXECUTOR)
+	if (!st->pub.began || (gate == DBF_GATE_EXECUTOR && !st->pub.part_cnt))
 		return CONN_PREVENTED;
 	return CONN_CANCELLED;
 }
@@ -239,13 +297,16 @@ static enum conn_outcome outcome_rejected(const struct stmt *st, bool session_en
 static void decide(struct stmt *st, bool session_end)
 {
 	struct conn_stmt *p = &st->pub;
-	bool error = p->sqlstate[0] != '\0';
+	bool error = p->sqlstate[0] != '\0', inside = rejected_inside(st);
 
 	p->evidence |= (error ? 1U << CONN_SAW_ERROR : 0) | (p->part_cnt ? 1U << CONN_SAW_TAG : 0) |
-		       (session_end ? 1U << CONN_SAW_EXIT : 0) | (rejected(st) ? 1U << CONN_SAW_REJECT : 0) |
+		       (session_end ? 1U << CONN_SAW_EXIT : 0) |
+		       (rejected(st) || (error && inside) ? 1U << CONN_SAW_REJECT : 0) |
 		       (p->began ? 0 : 1U << CONN_SAW_NO_EXECUTION);
 	if (rejected(st) && (error || (session_end && st->state != STMT_DONE)))
 		p->outcome = outcome_rejected(st, session_end);
+	else if (is_cancel(p->sqlstate) && inside)
+		p->outcome = CONN_CANCELLED;
 	else if (error)
 		p->outcome = CONN_FAILED;
 	else if (st->state == STMT_DONE || st->state == STMT_SUSPENDED || st->empty_query)
@@ -262,6 +323,7 @@ static void decide_nested(struct stmt *st, const struct stmt *top)
 {
 	struct conn_stmt *p = &st->pub;
 	bool error = p->sqlstate[0] != '\0';
+	bool session_end = top->pub.evidence & 1U << CONN_SAW_EXIT;
 
 	p->evidence |= (error ? 1U << CONN_SAW_ERROR : 0) | (rejected(st) ? 1U << CONN_SAW_REJECT : 0) |
 		       (p->began ? 0 : 1U << CONN_SAW_NO_EXECUTION) | 1U << CONN_SAW_PARENT_END;
@@ -269,10 +331,10 @@ static void decide_nested(struct stmt *st, const struct stmt *top)
 			     top->pub.outcome == CONN_PREVENTED || top->pub.outcome == CONN_CANCELLED)) {
 		if (!error)
 			memcpy(p->sqlstate, top->pub.sqlstate, sizeof(p->sqlstate));
-		p->outcome = outcome_rejected(st, top->pub.outcome == CONN_ABORTED);
+		p->outcome = outcome_rejected(st, session_end);
 	} else if (error) {
 		p->outcome = CONN_FAILED;
-	} else if (!p->began) {
+	} else if (!p->began || top->state == STMT_LOST) {
 		p->outcome = CONN_UNKNOWN;
 	} else if (top->pub.outcome == CONN_ABORTED) {
 		p->outcome = CONN_ABORTED;
@@ -286,6 +348,7 @@ static void decide_nested(struct stmt *st, const struct stmt *top)
 static void hand_out(struct conn_table *t, struct stmt *st)
 {
 	t->counters.statements++;
+	st->pub.session->statements++;
 	t->ops.statement(t->ctx, &st->pub);
 	for (unsigned i = 0; i < st->nested_cnt; i++) {
 		struct stmt *n = st->nested[i];
@@ -332,9 +395,34 @@ static int xact_fate(const struct conn_state *cs, char status)
 				return CONN_XACT_UNKNOWN;
 		}
 	}
+	if (cs->gap)
+		return CONN_XACT_UNKNOWN;
 	if (cs->cycle_failed || !status)
 		return cs->xact_implicit && !status && !cs->cycle_failed ? CONN_XACT_UNKNOWN : CONN_XACT_ROLLED_BACK;
 	return CONN_XACT_COMMITTED;
+}
+
+static void xact_next(struct conn_state *cs, uint64_t number, uint64_t ts)
+{
+	cs->xact = (struct conn_xact){ .number = number, .start_ns = ts };
+	cs->xact_open = true;
+}
+
+/*
+ * The transaction ended with @p and the cycle went on: COMMIT AND CHAIN, a pipeline, several statements in one text.
+ * ROLLBACK is no proof: ROLLBACK TO has the same tag.
+ */
+static bool xact_ended_by(const struct conn_stmt *p, int *fate)
+{
+	for (unsigned k = p->part_cnt; k-- > 0;) {
+		bool commit = !strcmp(p->parts[k].tag, "COMMIT");
+
+		if (commit || !strcmp(p->parts[k].tag, "PREPARE TRANSACTION")) {
+			*fate = commit ? CONN_XACT_COMMITTED : CONN_XACT_UNKNOWN;
+			return true;
+		}
+	}
+	return false;
 }
 
 void stmt_procedure_xact(struct conn_table *t, struct conn_session *s, bool commit, uint64_t ts)
@@ -345,72 +433,130 @@ void stmt_procedure_xact(struct conn_table *t, struct conn_session *s, bool comm
 	if (!cs->xact_open)
 		return;
 	cs->xact.statements++;
+	if (cs->current) {
+		cs->xact.xid = cs->xact.xid ? cs->xact.xid : cs->current->pub.xid;
+		cs->current->pub.xid = 0;
+	}
 	xact_end(t, s, ts, commit ? CONN_XACT_COMMITTED : CONN_XACT_ROLLED_BACK);
-	cs->xact = (struct conn_xact){ .number = number + 1, .start_ns = ts };
-	cs->xact_open = true;
+	xact_next(cs, number + 1, ts);
 }
 
-/* Suspended portals stay for the next cycle while their transaction lives. */
-static unsigned keep_suspended(struct conn_state *cs, char status)
+/* Still being fetched from: its record comes when it ends. */
+static bool goes_on(const struct stmt *st, char status)
 {
+	return st->state == STMT_SUSPENDED && status == 'T';
+}
+
+static bool is_record(const struct stmt *st, char status)
+{
+	return !goes_on(st, status) && !only_parsed(st);
+}
+
+static void move_to_xact(struct stmt *st, uint64_t number)
+{
+	st->pub.xact = number;
+	for (unsigned i = 0; i < st->nested_cnt; i++)
+		st->nested[i]->pub.xact = number;
+}
+
+struct ending {			/* of a cycle */
+	char status;
+	uint64_t ts;
+	struct stmt *last;	/* its last record */
+	bool xact_ends;
+	bool alone;		/* the only record of an implicit transaction: needs no transaction record */
+	bool split;		/* transactions ended within */
+	int fate;
+};
+
+static void end_record(struct conn_table *t, struct conn_session *s, struct stmt *st, struct ending *e)
+{
+	struct conn_state *cs = s->state;
+	uint64_t number = cs->xact.number;
+	int fate;
+
+	if (st->pub.form == CONN_SIMPLE && e->status && !st->pub.sqlstate[0] && st->pub.part_cnt && st->state != STMT_LOST)
+		st->state = STMT_DONE;
+	st->pub.end_ns = st->state == STMT_DONE && st->pub.form != CONN_SIMPLE ? st->pub.end_ns : e->ts;
+	if (e->split)
+		move_to_xact(st, number);
+	cs->xact.statements++;
+	cs->xact.xid = cs->xact.xid ? cs->xact.xid : st->pub.xid;
+	st->pub.closes_xact = e->alone && st == e->last;
+	st->pub.xact_committed = e->fate == CONN_XACT_COMMITTED;
+	st->pub.xid = st->pub.xact == number ? cs->xact.xid : 0;
+	decide(st, !e->status);
+	hand_out(t, st);
+	if (cs->xact_open && !(e->xact_ends && st == e->last) && xact_ended_by(&st->pub, &fate)) {
+		xact_end(t, s, st->pub.end_ns, fate);
+		xact_next(cs, number + 1, st->pub.end_ns);
+		cs->xact_implicit = true;
+		e->split = true;
+	}
+}
+
+/* In the references is only what ran nested: below a statement, or in its place when that was not seen. */
+static void end_free(struct conn_table *t, struct conn_session *s, struct stmt *st)
+{
+	if (st && (st->nested_cnt || st->pub.form == CONN_NESTED))
+		stmt_drop(t, s, st);
+	else
+		stmt_free(t, st);
+}
+
+static void end_list(struct conn_table *t, struct conn_session *s, char status)
+{
+	struct conn_state *cs = s->state;
 	unsigned kept = 0;
 
-	for (unsigned i = 0; i < cs->top_cnt; i++)
-		if (cs->tops[i] && cs->tops[i]->state == STMT_SUSPENDED && status == 'T')
-			cs->tops[kept++] = cs->tops[i];
-	return kept;
+	cs->current = cs->text_target = cs->judged = cs->held = NULL;
+	for (unsigned i = 0; i < cs->top_cnt; i++) {
+		struct stmt *st = cs->tops[i];
+
+		if (goes_on(st, status))
+			cs->tops[kept++] = st;
+		else
+			end_free(t, s, st);
+	}
+	cs->top_cnt = kept;
+	end_free(t, s, cs->parsed);
+	cs->parsed = NULL;
 }
 
 void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, uint64_t ts)
 {
 	struct conn_state *cs = s->state;
+	struct ending e = { .status = status, .ts = ts };
 	unsigned records = 0;
-	struct stmt *last = NULL;
-	bool ends = cs->xact_open && status != 'T' && status != 'E';
-	bool alone;
-	int fate;
 
 	for (unsigned i = 0; i < cs->top_cnt; i++)
-		if (!only_parsed(cs->tops[i])) {
+		if (is_record(cs->tops[i], status)) {
 			records++;
-			last = cs->tops[i];
+			e.last = cs->tops[i];
 		}
-	cs->xact.statements += records;
-	fate = ends ? xact_fate(cs, status) : CONN_XACT_UNKNOWN;
-	alone = ends && cs->xact_implicit && cs->xact.statements == 1 && last;
-	for (unsigned i = 0; i < cs->top_cnt; i++) {
-		struct stmt *st = cs->tops[i];
-
-		if (st->state == STMT_SUSPENDED && status == 'T')
-			continue;
-		if (!only_parsed(st)) {
-			if (st->pub.form == CONN_SIMPLE && status && !st->pub.sqlstate[0] && st->pub.part_cnt)
-				st->state = STMT_DONE;
-			st->pub.end_ns = st->state == STMT_DONE && st->pub.form != CONN_SIMPLE ? st->pub.end_ns : ts;
-			st->pub.closes_xact = alone && st == last;
-			st->pub.xact_committed = fate == CONN_XACT_COMMITTED;
-			st->pub.xid = st->pub.xact == cs->xact.number ? cs->xact.xid : 0;
-			decide(st, !status);
-			hand_out(t, st);
-		}
-		stmt_free(t, st);
-		cs->tops[i] = NULL;
-	}
-	cs->top_cnt = keep_suspended(cs, status);
-	if (ends && (alone || !cs->xact.statements))
+	e.xact_ends = cs->xact_open && status != 'T' && status != 'E';
+	e.fate = e.xact_ends ? xact_fate(cs, status) : CONN_XACT_UNKNOWN;
+	e.alone = e.xact_ends && cs->xact_implicit && records == 1 && !cs->xact.statements && !cs->gap &&
+		  e.last->pub.xact == cs->xact.number && e.fate != CONN_XACT_UNKNOWN;
+	for (unsigned i = 0; i < cs->top_cnt; i++)
+		if (is_record(cs->tops[i], status))
+			end_record(t, s, cs->tops[i], &e);
+	end_list(t, s, status);
+	if (e.xact_ends && (e.alone || !cs->xact.statements))
 		cs->xact_open = false;
-	else if (ends)
-		xact_end(t, s, ts, fate);
+	else if (e.xact_ends)
+		xact_end(t, s, ts, e.fate);
 	else if (cs->xact_open)
 		cs->xact_implicit = false;
-	if (!cs->top_cnt && cs->refs)
-		memset(cs->refs, 0, STATE_EXEC_IDS * sizeof(*cs->refs));
-	cs->current = cs->text_target = cs->held = NULL;
 	cs->cycle_failed = false;
 	cs->gap = false;
 	cs->last_status = status;
 }
 
+/*
+ * Whether the replies to come belong to what was running cannot be told any more: the end of the cycle may be among what
+ * is missing. An execution that names its id proves that it goes on.
+ */
 void stmt_mark_gap(struct conn_session *s)
 {
 	struct conn_state *cs = s->state;
@@ -418,6 +564,12 @@ void stmt_mark_gap(struct conn_session *s)
 	cs->gap = true;
 	cs->reply_open = false;
 	cs->text_target = NULL;
-	for (unsigned i = 0; i < cs->top_cnt; i++)
-		cs->tops[i]->pub.missing |= 1U << CONN_MISSING_GAP;
+	cs->judged = NULL;
+	for (unsigned i = 0; i < cs->top_cnt; i++) {
+		struct stmt *st = cs->tops[i];
+
+		st->pub.missing |= 1U << CONN_MISSING_GAP;
+		if (st->state != STMT_DONE && !st->pub.sqlstate[0])
+			st->state = STMT_LOST;
+	}
 }

@@ -469,6 +469,20 @@ static int search_segment(const struct elf_file *elf, const Elf64_Phdr *p, uint6
 	return -ENOENT;
 }
 
+int elf_exec_range(const struct elf_file *elf, unsigned idx, uint64_t *vaddr, uint64_t *len)
+{
+	for (unsigned i = 0; i < elf->segment_cnt; i++) {
+		const Elf64_Phdr *p = &elf->segments[i];
+
+		if (p->p_type != PT_LOAD || !(p->p_flags & PF_X) || idx--)
+			continue;
+		*vaddr = p->p_vaddr;
+		*len = p->p_filesz;
+		return 0;
+	}
+	return -ENOENT;
+}
+
 int elf_search(const struct elf_file *elf, const void *needle, size_t len, uint64_t from,
 	       uint64_t *vaddr)
 {

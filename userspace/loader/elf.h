@@ -60,6 +60,8 @@ int elf_read(const struct elf_file *elf, uint64_t vaddr, void *buf, size_t len);
 /* Like elf_read, but stops at the end of the mapped bytes: returns how many were read, or a
  * negative errno. */
 int elf_read_some(const struct elf_file *elf, uint64_t vaddr, void *buf, size_t len);
+/* The @idx-th executable segment's bytes in the file: 0 with its address and length, or -ENOENT after the last. */
+int elf_exec_range(const struct elf_file *elf, unsigned idx, uint64_t *vaddr, uint64_t *len);
 /*
  * Find @needle (at most 256 bytes) in the segments that are not writable, at or after @from. 0 and
  * its address, or -ENOENT.

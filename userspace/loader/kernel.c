@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,6 @@
 #include <unistd.h>
 
 #include <bpf/bpf.h>
-#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
 #include "core/log.h"
@@ -136,10 +136,27 @@ static int make_pin_dir(const char *dir, struct err *err)
 	return 0;
 }
 
+/* Wherever it is mounted: beside the v1 hierarchies on some systems. */
+static bool have_cgroup2(void)
+{
+	FILE *f = fopen("/proc/self/mounts", "re");
+	char line[4096], type[64];
+	bool found = false;
+
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = sscanf(line, "%*s %*s %63s", type) == 1 && !strcmp(type, "cgroup2");
+	if (f)
+		fclose(f);
+	return found;
+}
+
 int kernel_check(struct err *err)
 {
 	if (geteuid() != 0)
 		return err_set(err, -EPERM, "dbfenced must be started as root: it loads programs into the kernel");
+	if (!have_cgroup2())
+		return err_set(err, -ENOTSUP, "no cgroup v2 hierarchy is mounted: mount one (mount -t cgroup2 none "
+			       "/sys/fs/cgroup/unified), or boot with systemd.unified_cgroup_hierarchy=1");
 	if (access("/sys/kernel/btf/vmlinux", R_OK))
 		return err_set(err, -ENOTSUP, "this kernel has no BTF (/sys/kernel/btf/vmlinux): use one built with "
 			       "CONFIG_DEBUG_INFO_BTF=y, 6.1 or later");
@@ -207,20 +224,53 @@ static size_t ring_size(size_t want)
 	return size;
 }
 
+/* dbfence_bpf__open, of a copy when something in the object must be changed first. *image is to be freed after the load. */
+static struct dbfence_bpf *open_object(void **image)
+{
+	struct dbfence_bpf *skel;
+	int rc = -ENOMEM;
+
+	*image = NULL;
+	if (kernel_has_task_work())
+		return dbfence_bpf__open();
+	skel = calloc(1, sizeof(*skel));
+	if (!skel || dbfence_bpf__create_skeleton(skel))
+		goto fail;
+	*image = malloc(skel->skeleton->data_sz);
+	if (!*image)
+		goto fail;
+	memcpy(*image, skel->skeleton->data, skel->skeleton->data_sz);
+	kernel_hide_symbol(*image, skel->skeleton->data_sz, KERNEL_TASK_WORK_KFUNC);
+	skel->skeleton->data = *image;
+	rc = bpf_object__open_skeleton(skel->skeleton, NULL);
+	if (!rc)
+		return skel;
+fail:
+	dbfence_bpf__destroy(skel);
+	errno = -rc;
+	return NULL;
+}
+
 static int load_once(struct kernel *k, struct err *err)
 {
+	void *image;
 	int rc;
 
-	k->skel = dbfence_bpf__open();
-	if (!k->skel)
-		return err_set(err, -errno, "cannot open the BPF object: %s", strerror(errno));
+	k->skel = open_object(&image);
+	if (!k->skel) {
+		rc = err_set(err, -errno, "cannot open the BPF object: %s", strerror(errno));
+		free(image);
+		return rc;
+	}
 	k->instance = pinned_instance(k->pin_dir) + 1;
 	k->skel->rodata->cfg_instance = k->instance;
 	bpf_map__set_max_entries(k->skel->maps.ring, (uint32_t)k->ring_bytes);
 	bpf_program__set_autoload(k->skel->progs.signal_generate, kernel_releases_holds());
+	k->skel->rodata->cfg_task_work = kernel_has_task_work();
 	rc = pin_maps(k, &k->took_over);
 	if (!rc)
 		rc = dbfence_bpf__load(k->skel);
+	free(image);
 	if (rc) {
 		dbfence_bpf__destroy(k->skel);
 		k->skel = NULL;
@@ -433,6 +483,15 @@ static uint16_t create_function_tag(int major)
 	return major == 15 ? 262 : 0;
 }
 
+static bool query_desc_fits(const struct pg_query_desc_layout *q)
+{
+	return q->operation == offsetof(struct dbf_query_desc, operation) &&
+	       q->plannedstmt == offsetof(struct dbf_query_desc, plannedstmt) &&
+	       q->source_text == offsetof(struct dbf_query_desc, source) && q->dest == offsetof(struct dbf_query_desc, dest) &&
+	       q->estate == offsetof(struct dbf_query_desc, estate) &&
+	       q->already_executed == offsetof(struct dbf_query_desc, already_executed);
+}
+
 static int fill_server(const struct elf_file *elf, const struct pg_layout *l, struct dbf_server *s, struct err *err)
 {
 	struct { const char *name; uint64_t vaddr; } v[] = {
@@ -447,6 +506,8 @@ static int fill_server(const struct elf_file *elf, const struct pg_layout *l, st
 		if (rc)
 			return rc;
 	}
+	if (!query_desc_fits(&l->query_desc))
+		return err_set(err, -ENOTSUP, "PostgreSQL %d lays QueryDesc out in a way the probes do not know", l->major);
 	*s = (struct dbf_server){
 		.valid = 1,
 		.major = (uint32_t)l->major,
@@ -523,15 +584,25 @@ static struct bpf_link *attach_hook(struct kernel *k, enum hook_id id, int index
 	return link;
 }
 
+/*
+ * exec_execute_message, which is not exported, is the only caller of CreateDestReceiver that has just called BeginCommand: a
+ * probe on that call costs nothing elsewhere.
+ */
+#define EXECUTE_MARK "BeginCommand"
+#define EXECUTE_MARK_BYTES 24
+
 static int place_hook(const struct elf_file *elf, enum hook_id id, const struct pg_layout *l, struct probe_site *site)
 {
 	struct probe_target target = { .arg_regs = probe_arg_regs(hooks[id].args) };
-	struct elf_symbol sym;
+	struct elf_symbol sym, mark;
 
 	if (elf_lookup_symbol(elf, hooks[id].symbol, &sym))
 		return -ENOENT;
 	target.vaddr = sym.vaddr;
 	target.size = sym.size;
+	if (id == HOOK_EXECUTE_GATE && !elf_lookup_symbol(elf, EXECUTE_MARK, &mark) &&
+	    !probe_place_call(elf, sym.vaddr, mark.vaddr, EXECUTE_MARK_BYTES, site))
+		return 0;
 	if (id == HOOK_PROCESS_UTILITY)
 		target.arg_regs |= probe_arg_reg((unsigned)l->args.utility_context);
 	return probe_place(elf, &target, PROBE_INSNS_MAX, site);
@@ -736,6 +807,25 @@ struct dbf_doorbell *kernel_doorbell(const struct kernel *k)
 	return k->doorbell;
 }
 
+/* A daemon that still lives keeps its programs attached through its descriptors: from now on they only observe. */
+static void disable_pinned(const char *pin_dir)
+{
+	struct dbf_config config;
+	uint32_t zero = 0;
+	char path[400];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/configs", pin_dir);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return;
+	if (!bpf_map_lookup_elem(fd, &zero, &config)) {
+		config.enforce = 0;
+		bpf_map_update_elem(fd, &zero, &config, BPF_ANY);
+	}
+	close(fd);
+}
+
 int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, struct err *err)
 {
 	struct dbf_hold_slot *slots;
@@ -747,6 +837,7 @@ int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, st
 		pin_dir = KERNEL_PIN_DIR;
 	if (access(pin_dir, F_OK))
 		return err_set(err, -ENOENT, "nothing is pinned under %s", pin_dir);
+	disable_pinned(pin_dir);
 	remove_link_dirs(pin_dir, NULL, removed);	/* no new hold from here on */
 	snprintf(path, sizeof(path), "%s/holds", pin_dir);
 	fd = bpf_obj_get(path);
@@ -762,31 +853,4 @@ int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, st
 	if (!access(pin_dir, F_OK))
 		return err_set(err, -EBUSY, "%s could not be removed: %s", pin_dir, strerror(errno));
 	return 0;
-}
-
-/* By BTF, as the loader finds kfuncs: a symbol alone cannot be called. */
-bool kernel_releases_holds(void)
-{
-	static const char *const kfuncs[] = { "bpf_task_from_pid", "bpf_task_release", "bpf_send_signal_task" };
-	struct btf *btf = btf__load_vmlinux_btf();
-	bool have = btf != NULL;
-
-	for (size_t i = 0; have && i < sizeof(kfuncs) / sizeof(kfuncs[0]); i++)
-		have = btf__find_by_name_kind(btf, kfuncs[i], BTF_KIND_FUNC) > 0;
-	btf__free(btf);
-	return have;
-}
-
-void kernel_features(void (*fn)(void *ctx, const char *name, bool have, const char *cost), void *ctx)
-{
-	fn(ctx, "btf", !access("/sys/kernel/btf/vmlinux", R_OK), "without it nothing can be loaded");
-	fn(ctx, "ring_buffer", libbpf_probe_bpf_map_type(BPF_MAP_TYPE_RINGBUF, NULL) == 1, "needs 5.8");
-	fn(ctx, "task_storage", libbpf_probe_bpf_map_type(BPF_MAP_TYPE_TASK_STORAGE, NULL) == 1, "needs 5.11");
-	fn(ctx, "bpf_loop", libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_loop, NULL) == 1, "needs 5.17");
-	fn(ctx, "attach_cookie", libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_get_attach_cookie, NULL) == 1,
-	   "needs 5.15");
-	fn(ctx, "send_signal", libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_send_signal, NULL) == 1,
-	   "without it nothing can be rejected or held at a server");
-	fn(ctx, "send_signal_task", kernel_releases_holds(),
-	   "when every dbfence process is killed at once, holds wait for the next start (6.13 and later release them)");
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The BPF object's life: load, pin, attach to a server binary, take over from the daemon before, disarm. The only file
- * that talks to libbpf. Everything it makes is pinned, so that what is enforced outlives the daemon.
+ * The BPF object's life: load, pin, attach to a server binary, take over from the daemon before, disarm. It and
+ * features.c are the only files that talk to libbpf. Everything it makes is pinned, so that what is enforced outlives
+ * the daemon.
  */
 #ifndef DBFENCE_LOADER_KERNEL_H
 #define DBFENCE_LOADER_KERNEL_H
@@ -118,6 +119,14 @@ int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, st
  * start does, or disarm.
  */
 bool kernel_releases_holds(void);
+/* Whether it then does so in time on an idle node too: KERNEL_TASK_WORK_KFUNC is there, with the arguments we give it. */
+#define KERNEL_TASK_WORK_KFUNC "bpf_task_work_schedule_signal_impl"
+bool kernel_has_task_work(void);
+/*
+ * Rename a symbol of a BPF object to one that no kernel has. libbpf refuses an extern whose prototype is not the kernel's
+ * even when it is weak, and from 7.0 on that kfunc's name stands in BTF with another prototype.
+ */
+void kernel_hide_symbol(void *image, size_t len, const char *name);
 
 /* For doctor: what this kernel offers. @fn gets a name, whether it is there, and what its absence costs. */
 void kernel_features(void (*fn)(void *ctx, const char *name, bool have, const char *cost), void *ctx);

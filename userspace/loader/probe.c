@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PROBE_BODY_MAX (64 * 1024) /* bytes of a function searched for jumps back */
 
@@ -179,4 +180,74 @@ int probe_place(const struct elf_file *elf, const struct probe_target *target, u
 	if (!err)
 		*out = site;
 	return err;
+}
+
+#define CALL_REL32 0xe8
+#define CALL_BYTES 5
+#define SCAN_BYTES 65536
+
+/* The target of a call whose opcode is at @vaddr, given the four bytes behind it. */
+static uint64_t call_target(uint64_t vaddr, const uint8_t *rel)
+{
+	int32_t distance;
+
+	memcpy(&distance, rel, sizeof(distance));
+	return vaddr + CALL_BYTES + (uint64_t)(int64_t)distance;
+}
+
+/* Whether a call of @callee stands in the @within bytes before @vaddr. Four bytes that match by chance are one in 2^32. */
+static bool call_before(const struct elf_file *elf, uint64_t vaddr, uint64_t callee, unsigned within)
+{
+	uint8_t bytes[64];
+	size_t len = within < sizeof(bytes) ? within : sizeof(bytes);
+
+	if (vaddr < len || elf_read(elf, vaddr - len, bytes, len))
+		return false;
+	for (size_t i = 0; i + CALL_BYTES <= len; i++)
+		if (bytes[i] == CALL_REL32 && call_target(vaddr - len + i, bytes + i + 1) == callee)
+			return true;
+	return false;
+}
+
+/* Look through [@vaddr, @vaddr + @len); counts the matches in *found and remembers the last. */
+static int scan_calls(const struct elf_file *elf, uint64_t vaddr, uint64_t len, uint64_t callee, uint64_t before,
+		      unsigned within, unsigned *found, uint64_t *site)
+{
+	static const size_t step = SCAN_BYTES - CALL_BYTES;
+	uint8_t *bytes = malloc(SCAN_BYTES);
+
+	if (!bytes)
+		return -ENOMEM;
+	for (uint64_t at = 0; at < len; at += step) {
+		int n = elf_read_some(elf, vaddr + at, bytes, len - at < SCAN_BYTES ? len - at : SCAN_BYTES);
+
+		for (int i = 0; i + CALL_BYTES <= n && (size_t)i < step; i++) {
+			if (bytes[i] != CALL_REL32 || call_target(vaddr + at + (uint64_t)i, bytes + i + 1) != callee ||
+			    !call_before(elf, vaddr + at + (uint64_t)i, before, within))
+				continue;
+			(*found)++;
+			*site = vaddr + at + (uint64_t)i;
+		}
+	}
+	free(bytes);
+	return 0;
+}
+
+int probe_place_call(const struct elf_file *elf, uint64_t callee, uint64_t before, unsigned within, struct probe_site *out)
+{
+	uint64_t vaddr, len, site = 0, offset;
+	unsigned found = 0;
+	bool exec;
+	int rc = 0;
+
+	if (elf_machine(elf) != ELF_MACHINE_X86_64)
+		return -ENOTSUP;
+	for (unsigned i = 0; !rc && !elf_exec_range(elf, i, &vaddr, &len); i++)
+		rc = scan_calls(elf, vaddr, len, callee, before, within, &found, &site);
+	if (rc || found != 1)
+		return rc ? rc : found ? -ENOTUNIQ : -ENOENT;
+	rc = elf_vaddr_to_offset(elf, site, &offset, &exec);
+	if (!rc)
+		*out = (struct probe_site){ .vaddr = site, .offset = offset, .reason = "" };
+	return rc;
 }

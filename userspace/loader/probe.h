@@ -49,4 +49,12 @@ uint16_t probe_arg_reg(unsigned idx);
 int probe_place(const struct elf_file *elf, const struct probe_target *target, unsigned max_insns,
 		struct probe_site *out);
 
+/*
+ * Where a function is called right behind another: the one call of @callee that follows a call of @before within @within
+ * bytes. A call is emulated by the kernel, and only this caller pays. The arguments of @callee are in their registers at the
+ * site. -ENOENT when there is none, -ENOTUNIQ when there are several, -ENOTSUP on machines other than x86-64.
+ */
+int probe_place_call(const struct elf_file *elf, uint64_t callee, uint64_t before, unsigned within,
+		     struct probe_site *out);
+
 #endif

@@ -62,7 +62,7 @@ struct dbf_vitals {
 	dbf_u64 keeper_beat_ns;	/* CLOCK_MONOTONIC; set while keeper and worker live */
 	dbf_u64 deadman_beat_ns;
 	dbf_u32 active_instance;	/* programs of any other instance do nothing */
-	dbf_u32 pad;
+	dbf_u32 reader_epoch;	/* counts readers of the ring: a new one is told every session again; never 0 */
 	dbf_u64 counts[DBF_COUNT_MAX];
 };
 
@@ -100,6 +100,21 @@ struct dbf_server {
 	dbf_u16 create_function_tag;	/* NodeTag of CreateFunctionStmt; 0 unknown */
 	dbf_u16 ps_location, ps_len;
 	dbf_u32 pad;
+};
+
+/* The server's QueryDesc, the same in every supported major; what is not read has no name of its own. */
+struct dbf_query_desc {
+	dbf_u32 operation;
+	dbf_u32 pad;
+	dbf_u64 plannedstmt;
+	dbf_u64 source;
+	dbf_u64 snapshots[2];
+	dbf_u64 dest;
+	dbf_u64 unread[4];
+	dbf_u64 estate;
+	dbf_u64 planstate;
+	dbf_u8 already_executed;
+	dbf_u8 pad2[7];
 };
 
 enum dbf_cluster_flag { DBF_CLUSTER_ENFORCE = 1, DBF_CLUSTER_STANDBY = 2 };

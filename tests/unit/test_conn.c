@@ -1,0 +1,705 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * conn/: facts in, statements, transactions and sessions out. A case makes facts and says what has to come out; it is
+ * run with the facts in batches cut at every place, one fact a batch, and with every reply split at every byte.
+ */
+#include "../lib/test.h"
+
+#include "conn_facts.h"
+
+static struct facts facts;
+
+static void compare(const char *name, const char *how, unsigned at, const struct buf *got, const char *want)
+{
+	CHECK_MSG(!strcmp(buf_str(got), want), "%s, %s %u:\n--- got\n%s--- expected\n%s---", name, how, at, buf_str(got), want);
+}
+
+static void run_once(const char *name, const char *how, unsigned at, unsigned cut, const char *want)
+{
+	struct feeding g;
+
+	feeding_init(&g);
+	feed_facts(&g, &facts, cut);
+	compare(name, how, at, &g.log, want);
+	CHECK_INT(conn_table_counters(g.table)->bad_records, 0);
+	feeding_fini(&g);
+}
+
+static void begin(size_t reply_split)
+{
+	facts.cnt = 0;
+	facts.ts = 0;
+	facts.ptr = 0x1000;
+	facts.reply_split = reply_split;
+}
+
+static void check(const char *name, void (*make)(struct facts *f), const char *want)
+{
+	begin(0);
+	make(&facts);
+	run_once(name, "as few batches as possible", 0, FACTS_MAX, want);
+	run_once(name, "one fact a batch", 0, 0, want);
+	for (unsigned cut = 1; cut < facts.cnt; cut++)
+		run_once(name, "cut before fact", cut, cut, want);
+	for (size_t split = 1; split < 60; split++) {
+		begin(split);
+		make(&facts);
+		run_once(name, "replies split behind byte", (unsigned)split - 1, FACTS_MAX, want);
+	}
+}
+
+#define OPEN "session open\nsession auth_ok\n"
+
+static void opened(struct facts *f)
+{
+	add_open(f, false);
+	add_reply(f, 'R', "\0\0\0\0", 4, 0);
+	add_ready(f, 'I');
+}
+
+/* --- the simple protocol --- */
+
+static void make_simple(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "SELECT 1");
+	add_run(f, 1, DBF_OP_SELECT, false);
+	add_tag(f, "SELECT 1");
+	add_ready(f, 'I');
+	add_parse(f, "INSERT INTO a VALUES (1); UPDATE a SET x = 2; SELECT 3");
+	add_run(f, 2, DBF_OP_INSERT, false);
+	add_arg(f, DBF_FACT_XID, 77);
+	add_run(f, 2, DBF_OP_UPDATE, true);
+	add_arg(f, DBF_FACT_XID, 78);
+	add_run(f, 2, DBF_OP_SELECT, true);
+	add_tag(f, "INSERT 0 1");
+	add_tag(f, "UPDATE 4");
+	add_tag(f, "SELECT 2");
+	add_ready(f, 'I');
+	add_parse(f, "SELEC");
+	add_failed(f, "ERROR", "42601", "syntax error");
+	add_ready(f, 'I');
+	add_parse(f, "SELECT 1; SELECT 1/0; SELECT 2");
+	add_run(f, 4, DBF_OP_SELECT, false);
+	add_tag(f, "SELECT 1");
+	add_failed(f, "ERROR", "22012", "division by zero");
+	add_ready(f, 'I');
+	add_parse(f, "");
+	add_reply(f, 'I', NULL, 0, 0);
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_simple(void)
+{
+	check("simple", make_simple,
+	      OPEN "1 simple 'SELECT 1' executed [SELECT 1] rows=1 x1+\n"
+		   "2 simple 'INSERT INTO a VALUES (1); UPDATE a SET x = 2; SELECT 3' executed [INSERT 0 1] [UPDATE 4] "
+		   "[SELECT 2] rows=7 x2+\n"
+		   "3 simple 'SELEC' failed 42601 (syntax error) execs=0 x3-\n"
+		   "4 simple 'SELECT 1; SELECT 1/0; SELECT 2' failed 22012 (division by zero) [SELECT 1] rows=1 x4-\n"
+		   "5 simple '' executed execs=0 x5+\n"
+		   "session close exit 0\n");
+}
+
+static void make_copy(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "COPY a FROM STDIN");
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_reply(f, 'G', "\0\0\1\0\0", 5, 0);
+	add_tag(f, "COPY 12");
+	add_ready(f, 'I');
+	add_parse(f, "COPY a TO STDOUT");
+	add_run(f, 2, DBF_OP_UTILITY, false);
+	add_reply(f, 'H', "\0\0\1\0\0", 5, 0);
+	add_reply(f, 'C', "COPY 5", 7, 5);
+	add_ready(f, 'I');
+	add_exit(f, 9);
+}
+
+static void test_conn_copy(void)
+{
+	check("copy", make_copy,
+	      OPEN "1 simple 'COPY a FROM STDIN' executed [COPY 12] rows=12 x1+\n"
+		   "2 simple 'COPY a TO STDOUT' executed [COPY 5] rows=5 x2+\n"
+		   "session close signal 9\n");
+}
+
+/* --- the extended protocol --- */
+
+static void make_extended(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "SELECT $1");
+	add_reply(f, '1', NULL, 0, 0);
+	add_ready(f, 'I');
+	add_execute(f, 1, DBF_OP_SELECT, "SELECT $1", "s1");
+	add_reply(f, '2', NULL, 0, 0);
+	add_tag(f, "SELECT 1");
+	add_ready(f, 'I');
+	add_error(f, "22P02", 0, "SELECT $1", true);	/* Bind */
+	add_failed(f, "ERROR", "22P02", "invalid input");
+	add_ready(f, 'I');
+	add_parse(f, "SELECT nowhere");
+	add_failed(f, "ERROR", "42703", "no column");
+	add_ready(f, 'I');
+	add_parse(f, "");	/* an empty query leaves no trace */
+	add_reply(f, '1', NULL, 0, 0);
+	add_reply(f, '2', NULL, 0, 0);
+	add_reply(f, 'I', NULL, 0, 0);
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_extended(void)
+{
+	check("extended", make_extended,
+	      OPEN "2 extended 'SELECT $1' executed name=s1 [SELECT 1] rows=1 x2+\n"
+		   "3 extended 'SELECT $1' failed 22P02 (invalid input) execs=0 x3-\n"
+		   "4 simple 'SELECT nowhere' failed 42703 (no column) execs=0 x4-\n"
+		   "session close exit 0\n");
+}
+
+/* Answers come when the server's buffer is flushed: behind everything that ran. */
+static void make_pipeline(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "SELECT 'a'");
+	add_execute(f, 1, DBF_OP_SELECT, "SELECT 'a'", NULL);
+	add_parse(f, "SELECT 1/x");
+	add_execute(f, 2, DBF_OP_SELECT, "SELECT 1/x", NULL);
+	add_error(f, "22012", 2, NULL, false);
+	add_reply(f, '1', NULL, 0, 0);
+	add_reply(f, '2', NULL, 0, 0);
+	add_tag(f, "SELECT 1");
+	add_reply(f, '1', NULL, 0, 0);
+	add_reply(f, '2', NULL, 0, 0);
+	add_failed(f, "ERROR", "22012", "division by zero");
+	add_ready(f, 'I');
+	/* The second one's Bind already fails, so there is nothing that runs. */
+	add_parse(f, "SELECT 'b'");
+	add_execute(f, 3, DBF_OP_SELECT, "SELECT 'b'", NULL);
+	add_parse(f, "SELECT 1/0");
+	add_error(f, "22012", 3, NULL, false);
+	add_reply(f, '1', NULL, 0, 0);
+	add_reply(f, '2', NULL, 0, 0);
+	add_tag(f, "SELECT 1");
+	add_reply(f, '1', NULL, 0, 0);
+	add_failed(f, "ERROR", "22012", "division by zero");
+	add_ready(f, 'I');
+	/* What fails at Sync is nobody's: the statement was done. */
+	add_parse(f, "INSERT INTO deferred VALUES (1)");
+	add_execute(f, 4, DBF_OP_INSERT, "INSERT INTO deferred VALUES (1)", NULL);
+	add_reply(f, '1', NULL, 0, 0);
+	add_reply(f, '2', NULL, 0, 0);
+	add_tag(f, "INSERT 0 1");
+	add_failed(f, "ERROR", "23503", "deferred constraint");
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_pipeline(void)
+{
+	check("pipeline", make_pipeline,
+	      OPEN "2 extended 'SELECT 'a'' executed [SELECT 1] rows=1 x1\n"
+		   "4 extended 'SELECT 1/x' failed 22012 (division by zero) x1\n"
+		   "x1 rolled back, 2 statements, xid 0, implicit\n"
+		   "6 extended 'SELECT 'b'' executed [SELECT 1] rows=1 x2\n"
+		   "7 extended 'SELECT 1/0' failed 22012 (division by zero) execs=0 x2\n"
+		   "x2 rolled back, 2 statements, xid 0, implicit\n"
+		   "9 extended 'INSERT INTO deferred VALUES (1)' executed [INSERT 0 1] rows=1 x3-\n"
+		   "session close exit 0\n");
+}
+
+static void make_portal(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "BEGIN");
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_tag(f, "BEGIN");
+	add_ready(f, 'T');
+	/* Twice in one cycle, then in another one, where the kernel has forgotten its id. */
+	add_execute(f, 2, DBF_OP_SELECT, "SELECT g", NULL);
+	add_exec_fact(f, 2, 0, DBF_OP_SELECT, DBF_EXEC_TOP | DBF_EXEC_AGAIN, f->ptr, NULL, NULL);
+	add_reply(f, '2', NULL, 0, 0);
+	add_reply(f, 's', NULL, 0, 10);
+	add_reply(f, 's', NULL, 0, 10);
+	add_ready(f, 'T');
+	add_exec_fact(f, 0, 0, DBF_OP_SELECT, DBF_EXEC_TOP | DBF_EXEC_AGAIN, f->ptr, NULL, NULL);
+	add_reply(f, 'C', "SELECT 5", 9, 5);
+	add_ready(f, 'T');
+	add_execute(f, 3, DBF_OP_SELECT, "SELECT h", NULL);
+	add_reply(f, 's', NULL, 0, 1);
+	add_ready(f, 'T');
+	add_parse(f, "COMMIT");
+	add_run(f, 4, DBF_OP_UTILITY, false);
+	add_tag(f, "COMMIT");
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_portal(void)
+{
+	check("portal", make_portal,
+	      OPEN "1 simple 'BEGIN' executed [BEGIN] x1\n"
+		   "2 extended 'SELECT g' executed [SELECT 5] rows=25 !suspended x1\n"
+		   "3 extended 'SELECT h' executed rows=1 !suspended x1\n"
+		   "4 simple 'COMMIT' executed [COMMIT] x1\n"
+		   "x1 committed, 4 statements, xid 0\n"
+		   "session close exit 0\n");
+}
+
+/* --- what runs inside --- */
+
+static void make_nested(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "DO 1");
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_inside(f, 2, 1, DBF_OP_INSERT, "INSERT a");
+	add_inside(f, 3, 2, DBF_OP_SELECT, "SELECT fk");
+	add_inside(f, 4, 1, DBF_OP_INSERT, "INSERT b");
+	add_error(f, "23505", 4, NULL, false);		/* caught */
+	add_error(f, "42601", 1, "SELEC inside", false);	/* a text that the parser refused, caught too */
+	add_fold(f, 2, 100, 100);
+	add_fold(f, 3, 100, 0);
+	add_inside(f, 5, 1, DBF_OP_INSERT, "INSERT a");	/* its fold was given away meanwhile */
+	add_fold(f, 5, 7, 7);
+	add_tag(f, "DO");
+	add_ready(f, 'I');
+	add_parse(f, "DO 2");
+	add_run(f, 6, DBF_OP_UTILITY, false);
+	add_inside(f, 7, 6, DBF_OP_DELETE, "DELETE c");
+	add_error(f, "42501", 7, NULL, false);
+	add_failed(f, "ERROR", "42501", "permission denied");
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_nested(void)
+{
+	check("nested", make_nested,
+	      OPEN "1 simple 'DO 1' executed [DO] x1+\n"
+		   "2<1 nested 'INSERT a' executed rows=107 execs=107 x1\n"
+		   "3<2 nested 'SELECT fk' executed rows=0 execs=100 x1\n"
+		   "4<1 nested 'INSERT b' failed 23505 x1\n"
+		   "5<1 nested 'SELEC inside' failed 42601 execs=0 x1\n"
+		   "7 simple 'DO 2' failed 42501 (permission denied) x2-\n"
+		   "8<7 nested 'DELETE c' failed 42501 x2\n"
+		   "session close exit 0\n");
+}
+
+static void make_parentless(struct facts *f)
+{
+	opened(f);
+	add_inside(f, 9, 8, DBF_OP_INSERT, "INSERT orphan");
+	add_inside(f, 10, 9, DBF_OP_INSERT, "INSERT below");
+	add_fold(f, 10, 3, 3);
+	add_ready(f, 'I');
+	add_fold(f, 9, 3, 3);	/* of a statement that is gone */
+	add_fold(f, 10, 3, 3);
+	add_exit(f, 0);
+}
+
+static void test_conn_parentless(void)
+{
+	check("parentless", make_parentless,
+	      OPEN "1 nested 'INSERT orphan' unknown execs=0 !joined_mid_stream x1+\n"
+		   "2<1 nested 'INSERT below' executed rows=3 execs=3 x1\n"
+		   "session close exit 0\n");
+}
+
+/* --- verdicts --- */
+
+static void make_denied(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "DROP a");
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_CACHE, DBF_ACTION_DENY, 0, 0);
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'I');
+	add_parse(f, "DROP missing");
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_CACHE, DBF_ACTION_DENY, 0, 0);
+	add_failed(f, "ERROR", "42P01", "does not exist");
+	add_ready(f, 'I');
+	add_execute(f, 1, DBF_OP_EXECUTE, "DELETE b", "s");
+	add_verdict(f, DBF_GATE_EXECUTE, DBF_HOW_CACHE, DBF_ACTION_DENY, 1, 0);
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'I');
+	add_parse(f, "DELETE c");
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_CACHE, DBF_ACTION_DENY, 0, 0);
+	add_run(f, 2, DBF_OP_DELETE, false);
+	add_verdict(f, DBF_GATE_EXECUTOR, DBF_HOW_CACHE, DBF_ACTION_DENY, 2, 0);
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'I');
+	add_parse(f, "VACUUM d");
+	add_run(f, 3, DBF_OP_UTILITY, false);
+	add_verdict(f, DBF_GATE_UTILITY, DBF_HOW_CACHE, DBF_ACTION_DENY, 3, 0);
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'I');
+	add_parse(f, "DROP e");
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_FAIL, DBF_ACTION_ALLOW, 0, 0);
+	add_run(f, 4, DBF_OP_UTILITY, false);
+	add_tag(f, "DROP TABLE");
+	add_ready(f, 'I');
+	add_parse(f, "DROP f");
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_CACHE, DBF_ACTION_KILL, 0, 0);
+	add_failed(f, "FATAL", "57P01", "terminating");
+	add_exit(f, 1 << 8);
+}
+
+static void test_conn_denied(void)
+{
+	check("denied", make_denied,
+	      OPEN "1 simple 'DROP a' prevented 57014 (canceling) execs=0 parse/cache/deny x1-\n"
+		   "2 simple 'DROP missing' failed 42P01 (does not exist) execs=0 parse/cache/deny x2-\n"
+		   "3 extended 'DELETE b' prevented name=s 57014 (canceling) execute/cache/deny x3-\n"
+		   "4 simple 'DELETE c' prevented 57014 (canceling) executor/cache/deny x4-\n"
+		   "5 simple 'VACUUM d' cancelled 57014 (canceling) utility/cache/deny x5-\n"
+		   "6 simple 'DROP e' executed [DROP TABLE] parse/fail/allow x6+\n"
+		   "7 simple 'DROP f' prevented 57P01 (terminating) execs=0 parse/cache/kill x7-\n"
+		   "session close 57P01 terminating\n");
+}
+
+static void make_killed_silently(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "DROP a");
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_CACHE, DBF_ACTION_KILL, 0, 0);
+	add_exit(f, 9);
+}
+
+static void make_held(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "DROP a");
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_HOLD, DBF_ACTION_NONE, 0, 5);
+	add_settled(f, 5, DBF_ACTION_DENY, DBF_BY_KEEPER);
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'I');
+	add_parse(f, "DROP b");
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_HOLD, DBF_ACTION_NONE, 0, 6);
+	add_settled(f, 5, DBF_ACTION_DENY, DBF_BY_KEEPER);	/* another hold's: nobody's */
+	add_settled(f, 6, DBF_ACTION_ALLOW, DBF_BY_DEADMAN);
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_tag(f, "DROP TABLE");
+	add_ready(f, 'I');
+	add_parse(f, "SELECT held");	/* Parse: allowed, its Execute makes the record */
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_HOLD, DBF_ACTION_NONE, 0, 1);
+	add_settled(f, 1, DBF_ACTION_ALLOW, DBF_BY_KEEPER);
+	add_reply(f, '1', NULL, 0, 0);
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_held(void)
+{
+	check("held", make_held,
+	      OPEN "hold 5:9 'DROP a'\n"
+		   "1 simple 'DROP a' prevented 57014 (canceling) execs=0 parse/hold/deny/1 x1-\n"
+		   "hold 6:9 'DROP b'\n"
+		   "2 simple 'DROP b' executed [DROP TABLE] parse/hold/allow/2 x2+\n"
+		   "hold 1:9 'SELECT held'\n"
+		   "session close exit 0\n");
+	check("killed silently", make_killed_silently,
+	      OPEN "1 simple 'DROP a' prevented execs=0 parse/cache/kill x1\n"
+		   "x1 unknown, 1 statements, xid 0, implicit\n"
+		   "session close signal 9\n");
+}
+
+/* The same text inside, asked about again after it ran: somebody waits for the answer each time. */
+static void make_held_inside(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "DO");
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_text(f, DBF_FACT_PARSE, "DROP x", 0, 1);
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_HOLD, DBF_ACTION_NONE, 0, 0);
+	add_settled(f, 0, DBF_ACTION_ALLOW, DBF_BY_KEEPER);
+	add_inside(f, 2, 1, DBF_OP_UTILITY, "DROP x");
+	add_text(f, DBF_FACT_PARSE, "DROP x", 0, 1);
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_HOLD, DBF_ACTION_NONE, 0, 1);
+	add_settled(f, 1, DBF_ACTION_DENY, DBF_BY_KEEPER);
+	add_error(f, "57014", 1, NULL, false);
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'I');
+	add_parse(f, "DO caught");
+	add_run(f, 3, DBF_OP_UTILITY, false);
+	add_inside(f, 4, 3, DBF_OP_DELETE, "DELETE y");
+	add_verdict(f, DBF_GATE_EXECUTOR, DBF_HOW_CACHE, DBF_ACTION_DENY, 4, 0);
+	add_error(f, "57014", 4, NULL, false);
+	add_tag(f, "DO");
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_held_inside(void)
+{
+	check("held inside", make_held_inside,
+	      OPEN "hold 0:9 'DROP x'\n"
+		   "hold 1:9 'DROP x'\n"
+		   "1 simple 'DO' cancelled 57014 (canceling) x1-\n"
+		   "2<1 nested 'DROP x' executed parse/hold/allow/1 x1\n"
+		   "4<1 nested 'DROP x' prevented 57014 execs=0 parse/hold/deny/1 x1\n"
+		   "5 simple 'DO caught' executed [DO] x2+\n"
+		   "6<5 nested 'DELETE y' prevented 57014 executor/cache/deny x2\n"
+		   "session close exit 0\n");
+}
+
+/* --- transactions --- */
+
+static void simple(struct facts *f, uint32_t id, const char *text, const char *tag, uint32_t xid, char status)
+{
+	add_parse(f, text);
+	add_run(f, id, DBF_OP_UTILITY, false);
+	if (xid)
+		add_arg(f, DBF_FACT_XID, xid);
+	add_tag(f, tag);
+	add_ready(f, status);
+}
+
+static void make_transactions(struct facts *f)
+{
+	opened(f);
+	simple(f, 1, "BEGIN", "BEGIN", 0, 'T');
+	simple(f, 2, "INSERT", "INSERT 0 1", 50, 'T');
+	simple(f, 3, "ROLLBACK TO s", "ROLLBACK", 0, 'T');
+	simple(f, 4, "INSERT", "INSERT 0 1", 51, 'T');
+	simple(f, 5, "COMMIT", "COMMIT", 0, 'I');
+	simple(f, 6, "BEGIN", "BEGIN", 0, 'T');
+	add_parse(f, "bad");
+	add_failed(f, "ERROR", "42601", "bad");
+	add_ready(f, 'E');
+	simple(f, 7, "COMMIT", "ROLLBACK", 0, 'I');
+	simple(f, 8, "BEGIN", "BEGIN", 0, 'T');
+	simple(f, 9, "INSERT", "INSERT 0 1", 60, 'T');
+	simple(f, 10, "COMMIT AND CHAIN", "COMMIT", 0, 'T');
+	simple(f, 11, "INSERT", "INSERT 0 1", 61, 'T');
+	simple(f, 12, "PREPARE TRANSACTION", "PREPARE TRANSACTION", 0, 'I');
+	simple(f, 13, "BEGIN", "BEGIN", 0, 'T');
+	add_exit(f, 0);
+}
+
+static void test_conn_transactions(void)
+{
+	check("transactions", make_transactions,
+	      OPEN "1 simple 'BEGIN' executed [BEGIN] x1\n"
+		   "2 simple 'INSERT' executed [INSERT 0 1] rows=1 x1\n"
+		   "3 simple 'ROLLBACK TO s' executed [ROLLBACK] x1\n"
+		   "4 simple 'INSERT' executed [INSERT 0 1] rows=1 x1\n"
+		   "5 simple 'COMMIT' executed [COMMIT] x1\n"
+		   "x1 committed, 5 statements, xid 50\n"
+		   "6 simple 'BEGIN' executed [BEGIN] x2\n"
+		   "7 simple 'bad' failed 42601 (bad) execs=0 x2\n"
+		   "8 simple 'COMMIT' executed [ROLLBACK] x2\n"
+		   "x2 rolled back, 3 statements, xid 0\n"
+		   "9 simple 'BEGIN' executed [BEGIN] x3\n"
+		   "10 simple 'INSERT' executed [INSERT 0 1] rows=1 x3\n"
+		   "11 simple 'COMMIT AND CHAIN' executed [COMMIT] x3\n"
+		   "x3 committed, 3 statements, xid 60\n"
+		   "12 simple 'INSERT' executed [INSERT 0 1] rows=1 x4\n"
+		   "13 simple 'PREPARE TRANSACTION' executed [PREPARE TRANSACTION] x4\n"
+		   "x4 unknown, 2 statements, xid 61\n"
+		   "14 simple 'BEGIN' executed [BEGIN] x5\n"
+		   "x5 rolled back, 1 statements, xid 0\n"
+		   "session close exit 0\n");
+}
+
+/* One pipeline with a transaction that ends in it and one that begins. */
+static void make_pipelined_commit(struct facts *f)
+{
+	static const char *const texts[] = { "BEGIN", "INSERT a", "COMMIT", "BEGIN", "INSERT b" };
+	static const char *const tags[] = { "BEGIN", "INSERT 0 1", "COMMIT", "BEGIN", "INSERT 0 1" };
+
+	opened(f);
+	for (unsigned i = 0; i < 5; i++) {
+		add_execute(f, i + 1, DBF_OP_UTILITY, texts[i], NULL);
+		if (i % 3 == 1)
+			add_arg(f, DBF_FACT_XID, 70 + i);
+	}
+	for (unsigned i = 0; i < 5; i++)
+		add_tag(f, tags[i]);
+	add_ready(f, 'T');
+	simple(f, 6, "ROLLBACK", "ROLLBACK", 0, 'I');
+	add_exit(f, 0);
+}
+
+static void make_procedure(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "CALL p()");
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_inside(f, 2, 1, DBF_OP_INSERT, "INSERT");
+	add_arg(f, DBF_FACT_XID, 80);
+	add_arg(f, DBF_FACT_XACT, 1);
+	add_inside(f, 3, 1, DBF_OP_INSERT, "INSERT");
+	add_arg(f, DBF_FACT_XID, 81);
+	add_arg(f, DBF_FACT_XACT, 2);
+	add_tag(f, "CALL");
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_transactions_inside(void)
+{
+	check("pipelined commit", make_pipelined_commit,
+	      OPEN "1 extended 'BEGIN' executed [BEGIN] x1\n"
+		   "2 extended 'INSERT a' executed [INSERT 0 1] rows=1 x1\n"
+		   "3 extended 'COMMIT' executed [COMMIT] x1\n"
+		   "x1 committed, 3 statements, xid 71, implicit\n"
+		   "4 extended 'BEGIN' executed [BEGIN] x2\n"
+		   "5 extended 'INSERT b' executed [INSERT 0 1] rows=1 x2\n"
+		   "6 simple 'ROLLBACK' executed [ROLLBACK] x2\n"
+		   "x2 rolled back, 3 statements, xid 74\n"
+		   "session close exit 0\n");
+	check("procedure", make_procedure,
+	      OPEN "x1 committed, 1 statements, xid 80, implicit\n"
+		   "x2 rolled back, 1 statements, xid 81, implicit\n"
+		   "1 simple 'CALL p()' executed [CALL] x1\n"
+		   "2<1 nested 'INSERT' executed x1\n"
+		   "3<1 nested 'INSERT' executed x2\n"
+		   "x3 committed, 1 statements, xid 0, implicit\n"
+		   "session close exit 0\n");
+}
+
+/* --- ends and losses --- */
+
+static void make_aborted(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "DO");
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_inside(f, 2, 1, DBF_OP_INSERT, "INSERT");
+	add_exit(f, 11);
+}
+
+static void make_refused(struct facts *f)
+{
+	add_open(f, false);
+	add_failed(f, "FATAL", "28000", "no such role");
+	add_exit(f, 1 << 8);
+}
+
+static void make_rest(struct facts *f)
+{
+	struct dbf_text t = { .ptr = 1, .flags = DBF_TEXT_TOP, .length = 15, .captured = 15 };
+
+	add_open(f, true);
+	add_reply(f, 'S', "application_name\0renamed", 25, 0);
+	add_arg(f, DBF_FACT_FASTPATH, 957);
+	add_reply(f, 'V', "\0\0\0\0", 4, 0);
+	add_ready(f, 'I');
+	facts_add(f, DBF_FACT_REPLICATION, 0, &t, sizeof(t), "IDENTIFY_SYSTEM", 15);
+	add_tag(f, "IDENTIFY_SYSTEM");
+	add_ready(f, 'I');
+	add_failed(f, "FATAL", "57P01", "terminating");	/* while idle */
+	add_exit(f, 1 << 8);
+}
+
+static void test_conn_ends(void)
+{
+	check("aborted", make_aborted,
+	      OPEN "1 simple 'DO' aborted x1\n"
+		   "2<1 nested 'INSERT' aborted x1\n"
+		   "x1 unknown, 1 statements, xid 0, implicit\n"
+		   "session close signal 11\n");
+	check("refused", make_refused,
+	      "session open\nsession auth_failed no such role\nsession close 28000 no such role\n");
+	check("rest", make_rest,
+	      "session found\n"
+	      "1 fastpath '' executed [FUNCTION CALL] x1+\n"
+	      "2 replication 'IDENTIFY_SYSTEM' executed [IDENTIFY_SYSTEM] x2+\n"
+	      "session close 57P01 terminating\n");
+}
+
+static void make_gap(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "SELECT lost");
+	add_run(f, 1, DBF_OP_SELECT, false);
+	add_inside(f, 2, 1, DBF_OP_SELECT, "SELECT inside");
+	add_loss(f, 2);		/* its end, and perhaps more */
+	add_parse(f, "SELECT next");
+	add_run(f, 5, DBF_OP_SELECT, false);
+	add_tag(f, "SELECT 1");
+	add_ready(f, 'I');
+	add_parse(f, "A; B");
+	add_run(f, 6, DBF_OP_SELECT, false);
+	add_loss(f, 1);		/* its id proves that it goes on */
+	add_run(f, 6, DBF_OP_SELECT, true);
+	add_tag(f, "SELECT 2");
+	add_ready(f, 'I');
+	add_loss(f, 1);		/* only the end of something is seen */
+	add_run(f, 7, DBF_OP_SELECT, false);
+	add_tag(f, "SELECT 3");
+	add_ready(f, 'I');
+	add_parse(f, "SELECT whole");
+	add_run(f, 8, DBF_OP_SELECT, false);
+	add_tag(f, "SELECT 4");
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_gap(void)
+{
+	check("gap", make_gap,
+	      OPEN "gap 2 2\n"
+		   "1 simple 'SELECT lost' unknown !gap x1\n"
+		   "2<1 nested 'SELECT inside' unknown !gap x1\n"
+		   "3 simple 'SELECT next' executed [SELECT 1] rows=1 !gap x1\n"
+		   "x1 unknown, 2 statements, xid 0, implicit\n"
+		   "gap 1 1\n"
+		   "4 simple 'A; B' executed [SELECT 2] rows=2 !gap x2\n"
+		   "x2 unknown, 1 statements, xid 0, implicit\n"
+		   "gap 1 1\n"
+		   "5 simple '' executed [SELECT 3] rows=3 !gap !joined_mid_stream x3\n"
+		   "x3 unknown, 1 statements, xid 0, implicit\n"
+		   "6 simple 'SELECT whole' executed [SELECT 4] rows=4 x4+\n"
+		   "session close exit 0\n");
+}
+
+static void make_times(struct facts *f)
+{
+	add_parse(f, "SELECT 1");			/* 10 */
+	add_run(f, 1, DBF_OP_SELECT, false);
+	add_tag(f, "SELECT 1");
+	add_ready(f, 'I');				/* 40 */
+	add_execute(f, 2, DBF_OP_SELECT, "SELECT 2", NULL);	/* 50 */
+	add_tag(f, "SELECT 1");				/* 60 */
+	add_ready(f, 'I');
+}
+
+static void test_conn_times(void)
+{
+	struct feeding g;
+
+	begin(0);
+	make_times(&facts);
+	feeding_init(&g);
+	g.times = true;
+	feed_facts(&g, &facts, FACTS_MAX);
+	CHECK_STR(buf_str(&g.log), "1 simple 'SELECT 1' executed [SELECT 1] rows=1 10..40 x1+\n"
+				   "2 extended 'SELECT 2' executed [SELECT 1] rows=1 50..60 x2+\n");
+	feeding_fini(&g);
+}
+
+static const struct test_case cases[] = {
+	{ "conn_simple", test_conn_simple },
+	{ "conn_copy", test_conn_copy },
+	{ "conn_extended", test_conn_extended },
+	{ "conn_pipeline", test_conn_pipeline },
+	{ "conn_portal", test_conn_portal },
+	{ "conn_nested", test_conn_nested },
+	{ "conn_parentless", test_conn_parentless },
+	{ "conn_denied", test_conn_denied },
+	{ "conn_held", test_conn_held },
+	{ "conn_held_inside", test_conn_held_inside },
+	{ "conn_transactions", test_conn_transactions },
+	{ "conn_transactions_inside", test_conn_transactions_inside },
+	{ "conn_ends", test_conn_ends },
+	{ "conn_gap", test_conn_gap },
+	{ "conn_times", test_conn_times },
+};
+
+TEST_MAIN(cases)
