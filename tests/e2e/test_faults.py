@@ -213,8 +213,7 @@ def with_everything_dead_verdicts_stay_and_new_statements_finish():
         check(not left, f"disarm left pins: {left}")
         cluster.psql("DROP TABLE judged;")
         daemon.start()
-        check(any(field(r, "agent.event") == "disarm" for r in daemon.records()),
-              "the next start did not record the disarm")
+        daemon.wait_journal(lambda r: field(r, "agent.event") == "disarm")
 
 
 @case

@@ -12,6 +12,10 @@
  * order: the protocol answers messages in the order it got them. Nested executions hang below the client's statement,
  * are folded by text, and are handed out after it.
  *
+ * After a loss nothing that was running can be matched with a reply any more: the end of its cycle may be among what is
+ * missing. It is unknown, for the reason "gap", unless an execution names its id again. A text whose last piece is missing
+ * has a minimum length. What begins later in the same cycle is followed, and says "gap" too.
+ *
  * The stage decides the outcome (what was observed), never the verdict. It knows no SQL beyond command tags.
  */
 #ifndef DBFENCE_CONN_CONN_H
@@ -101,7 +105,7 @@ struct conn_stmt {
 	uint64_t xact;			/* number of its transaction in the session */
 	bool closes_xact;		/* the only statement of an implicit transaction */
 	bool xact_committed;
-	uint64_t xid;
+	uint64_t xid;			/* the first that was assigned in it; 0 none, or not its own */
 };
 
 struct conn_xact {
@@ -138,7 +142,7 @@ struct conn_session {
 	struct conn_who who;
 	bool who_known;
 	uint32_t identity_class;
-	uint64_t statements;
+	uint64_t statements;		/* top-level ones handed out */
 	void *user;			/* the pipeline's; freed with the session */
 	struct conn_state *state;	/* owned, private to this stage */
 };
