@@ -13,9 +13,10 @@ import json
 import os
 import re
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from e2e import ROOT, Cluster, Daemon, case, check, field, main, say  # noqa: E402
+from e2e import ROOT, Cluster, Daemon, case, check, field, main, say, wait_until  # noqa: E402
 from gate_commands import COMMANDS, NOT_TRIED  # noqa: E402
 from pgwire import Closed, Connection, Error  # noqa: E402
 
@@ -180,6 +181,8 @@ class Run:
     def strike(self, monitor):
         if not self.conn:
             self.connect()
+        if self.command.ahead:
+            monitor.must(self.command.ahead)
         self.before, spent = self.ask(monitor), self.spent(monitor)
         try:
             if self.gate == "execute":
@@ -187,8 +190,8 @@ class Run:
             else:
                 result = self.conn.query(self.text())
             self.sqlstate = result.sqlstate
-            self.end = "inside" if result.errors and 'SQL statement "' in result.errors[0].fields.get("W", "") \
-                else "behind"
+            where = result.errors[0].fields.get("W", "") if result.errors else ""
+            self.end = "inside" if " at " in where.partition("\n")[0] or 'SQL statement "' in where else "behind"
             self.judge_effect(monitor, result)
             if result.status != "I":
                 self.conn.query("COMMIT" if self.command.tag == "ROLLBACK" else "ROLLBACK")
@@ -196,12 +199,18 @@ class Run:
             self.lives = not self.conn.query(health).errors
         except (Error, Closed, OSError) as e:
             self.sqlstate = getattr(e, "sqlstate", "") or "closed"
-        self.wrote = self.spent(monitor) != spent
+        self.wrote = self.spent(monitor) != spent and "INSERT" not in self.command.session
         self.conn.close()
+        # A backend that drops its temporary tables spends a transaction id of its own.
+        wait_until(lambda: not os.path.exists(f"/proc/{self.pid}"), 10, "a backend to exit", every=0.001)
 
     def judge_effect(self, monitor, result):
         where = self.command.where
+        end = time.monotonic() + (0.5 if self.command.late else 0)
         self.after = self.ask(monitor, result=result)
+        while self.after == self.before and time.monotonic() < end:
+            time.sleep(0.05)
+            self.after = self.ask(monitor, result=result)
         if self.command.probe is None:
             self.effect = None
         elif where.startswith("after"):
@@ -252,7 +261,6 @@ def listener_of(cluster):
     """Keeps the notification queue from being emptied, so that its length shows a NOTIFY."""
     conn = Client(cluster, database=DATABASE, application="listener")
     conn.must("LISTEN channel")
-    conn.must("NOTIFY channel, '" + "x" * 7900 + "'")  # fills a page, so that every further one begins another
     conn.must("BEGIN")
     conn.must("SELECT 1")
     return conn
@@ -336,7 +344,7 @@ def prevented(run, record):
     if not record or run.sqlstate != CANCELLED:
         return False
     if run.gate in NESTED:
-        return run.end == "inside" and record.get("outcome") in ("prevented", "cancelled")
+        return run.end == "inside" and not run.wrote and record.get("outcome") in ("prevented", "cancelled")
     return record.get("outcome") == "prevented" and not run.wrote
 
 
@@ -363,7 +371,9 @@ REPORT_HEAD = """# What was seen at each gate
 
 Written by tests/e2e/test_gates.py; do not edit. PostgreSQL {version}, one row per statement, each denied by a rule for
 exactly its command. `prevented`, `cancelled` and so on are the outcomes in the journal, the gate that judged it is in
-brackets; the rest was asked of the server. A command that had written is rolled back with its caller.
+brackets; the rest was asked of the server: *stopped inside* means that the error came while the statement was at it,
+*ran to its end* that it came behind, *had written* that it had spent a transaction id. Both are rolled back with the
+caller. `prevent` needs a statement that was stopped inside, with nothing written and no effect left.
 
 - parse: the client's text. execute: prepared before the policy was loaded. nested text: `EXECUTE` in a DO block.
   cached plan: a statement of a PL/pgSQL function that ran before the policy was loaded.

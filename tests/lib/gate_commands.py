@@ -18,13 +18,16 @@ class Command:
     @setup: before, by another session. @session: on the attacking connection before; it may open a transaction.
     @static: how a PL/pgSQL function runs it as a statement of its own: "sql", "loop" where it returns rows, or the
     reason why it cannot. @undo: after the run that fills the plan cache, where rolling it back does not suffice.
+    @caller: how the function is run. @ahead: by the monitor, right before the attempt. @late: another process brings
+    the effect about, which the probe has to wait for.
     """
 
     def __init__(self, tag, sql, probe, setup="", *, label="", where="monitor", session="", static="sql", undo="",
-                 caller="SELECT"):
+                 caller="SELECT", ahead="", late=False):
         self.tag, self.sql, self.probe, self.setup = tag, sql, probe, setup
         self.label = label or tag
         self.where, self.session, self.static, self.undo, self.caller = where, session, static, undo, caller
+        self.ahead, self.late = ahead, late
 
 
 COMMANDS = []
@@ -129,7 +132,9 @@ add("DISCARD SEQUENCES", "DISCARD SEQUENCES", "SELECT lastval()", SEQUENCE, wher
     session="SELECT nextval('{t}')", undo="SELECT nextval('{t}')")
 add("DISCARD TEMP", "DISCARD TEMP", "SELECT to_regclass('pg_temp.{t}')", where="own",
     session="CREATE TEMP TABLE {t} (a int)")
-add("NOTIFY", "NOTIFY channel, '" + "x" * 7900 + "'", "SELECT pg_notification_queue_usage()")
+# The queue's length is told in pages: one that is full makes the next notification begin another.
+add("NOTIFY", "NOTIFY channel, '" + "x" * 400 + "'", "SELECT pg_notification_queue_usage()",
+    ahead="SELECT pg_notify('channel', repeat('x', 7900))")
 CHANNELS = "SELECT count(*) FROM pg_listening_channels()"
 add("LISTEN", "LISTEN {t}", CHANNELS, where="own")
 add("UNLISTEN", "UNLISTEN {t}", CHANNELS, where="own", session="LISTEN {t}")
@@ -168,7 +173,7 @@ add("CLUSTER", "CLUSTER {t} USING {t}_i", FILENODE, INDEXED)
 add("REINDEX", "REINDEX TABLE {t}", "SELECT relfilenode FROM pg_class WHERE relname = '{t}_i'", INDEXED)
 add("REINDEX", "REINDEX INDEX {t}_i", "SELECT relfilenode FROM pg_class WHERE relname = '{t}_i'", INDEXED,
     label="REINDEX INDEX")
-add("CHECKPOINT", "CHECKPOINT", "SELECT checkpoint_lsn FROM pg_control_checkpoint()")
+add("CHECKPOINT", "CHECKPOINT", "SELECT checkpoint_lsn FROM pg_control_checkpoint()", late=True)
 add("COMMENT", "COMMENT ON TABLE {t} IS 'x'", "SELECT obj_description('{t}'::regclass)", ROWS)
 add("IMPORT FOREIGN SCHEMA", "IMPORT FOREIGN SCHEMA source FROM SERVER loopback INTO {t}",
     "SELECT to_regclass('{t}.imported')", "CREATE SCHEMA {t};")
@@ -287,3 +292,46 @@ kind("USER MAPPING", "CREATE USER MAPPING FOR PUBLIC SERVER {t}", count("pg_user
      of="FOR PUBLIC SERVER {t}", before="CREATE SERVER {t} FOREIGN DATA WRAPPER nothing;", alter="OPTIONS (ADD a 'b')",
      altered="SELECT umoptions FROM pg_user_mappings WHERE srvname = '{t}'")
 kind("VIEW", "CREATE VIEW {t} AS SELECT 1 AS a", RELATION)
+
+# --- CREATE of what is there already, which takes no new object identifier ---------------------------------
+
+FUNCTION = "CREATE FUNCTION {t}() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+SOURCE = "SELECT prosrc FROM pg_proc WHERE proname = '{t}'"
+
+
+def replaces(tag, sql, probe, setup, label="OR REPLACE"):
+    add(f"CREATE {tag}", sql, probe, setup, label=f"CREATE {label} {tag}" if label == "OR REPLACE" else label)
+
+
+replaces("AGGREGATE", "CREATE OR REPLACE AGGREGATE {t}(int) (SFUNC = int4mi, STYPE = int)",
+         "SELECT aggtransfn FROM pg_aggregate WHERE aggfnoid = '{t}'::regproc",
+         "CREATE AGGREGATE {t}(int) (SFUNC = int4pl, STYPE = int);")
+replaces("FUNCTION", "CREATE OR REPLACE FUNCTION {t}() RETURNS int LANGUAGE sql AS 'SELECT 2'", SOURCE, FUNCTION)
+replaces("PROCEDURE", "CREATE OR REPLACE PROCEDURE {t}() LANGUAGE sql AS 'SELECT 2'", SOURCE,
+         "CREATE PROCEDURE {t}() LANGUAGE sql AS 'SELECT 1';")
+replaces("LANGUAGE", "CREATE OR REPLACE LANGUAGE {t} HANDLER plpgsql_call_handler INLINE plpgsql_inline_handler",
+         "SELECT laninline FROM pg_language WHERE lanname = '{t}'",
+         "CREATE LANGUAGE {t} HANDLER plpgsql_call_handler;")
+replaces("RULE", "CREATE OR REPLACE RULE {t} AS ON UPDATE TO {t}_b WHERE false DO INSTEAD NOTHING",
+         "SELECT ev_qual FROM pg_rewrite WHERE rulename = '{t}'",
+         BASE + "CREATE RULE {t} AS ON UPDATE TO {t}_b DO INSTEAD NOTHING;")
+replaces("TRANSFORM", "CREATE OR REPLACE TRANSFORM FOR {t} LANGUAGE sql (TO SQL WITH FUNCTION {t}_f(internal))",
+         "SELECT trffromsql FROM pg_transform WHERE trftype = '{t}'::regtype", COMPOSITE +
+         "CREATE FUNCTION {t}_f(internal) RETURNS {t} LANGUAGE internal IMMUTABLE AS 'record_in';"
+         "CREATE TRANSFORM FOR {t} LANGUAGE sql (FROM SQL WITH FUNCTION prsd_lextype(internal));")
+replaces("TRIGGER", "CREATE OR REPLACE TRIGGER {t} AFTER UPDATE ON {t}_b FOR EACH ROW EXECUTE FUNCTION "
+         "suppress_redundant_updates_trigger()", "SELECT tgtype FROM pg_trigger WHERE tgname = '{t}'", BASE +
+         "CREATE TRIGGER {t} BEFORE UPDATE ON {t}_b FOR EACH ROW EXECUTE FUNCTION "
+         "suppress_redundant_updates_trigger();")
+replaces("VIEW", "CREATE OR REPLACE VIEW {t} AS SELECT 2 AS a", "SELECT pg_get_viewdef('{t}'::regclass)",
+         "CREATE VIEW {t} AS SELECT 1 AS a;")
+replaces("OPERATOR", "CREATE OPERATOR @~@ (LEFTARG = {t}, RIGHTARG = {t}, FUNCTION = {t}_f)",
+         "SELECT oprcode FROM pg_operator WHERE oprleft = '{t}'::regtype AND oprname = '@~@'", COMPOSITE +
+         "CREATE FUNCTION {t}_f({t}, {t}) RETURNS bool LANGUAGE sql AS 'SELECT true';"
+         "CREATE OPERATOR @#@ (LEFTARG = {t}, RIGHTARG = {t}, FUNCTION = {t}_f, COMMUTATOR = @~@);",
+         label="CREATE OPERATOR that was a shell")
+replaces("TYPE", "CREATE TYPE {t} (INPUT = {t}_in, OUTPUT = {t}_out, LIKE = int4)",
+         "SELECT typisdefined FROM pg_type WHERE typname = '{t}'", "CREATE TYPE {t};"
+         "CREATE FUNCTION {t}_in(cstring) RETURNS {t} LANGUAGE internal IMMUTABLE STRICT AS 'int4in';"
+         "CREATE FUNCTION {t}_out({t}) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'int4out';",
+         label="CREATE TYPE that was a shell")

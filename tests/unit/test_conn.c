@@ -338,6 +338,13 @@ static void make_denied(struct facts *f)
 	add_verdict(f, DBF_GATE_UTILITY, DBF_HOW_CACHE, DBF_ACTION_DENY, 3, 0);
 	add_failed(f, "ERROR", "57014", "canceling");
 	add_ready(f, 'I');
+	add_parse(f, "DELETE 1; DELETE 2");
+	add_run(f, 5, DBF_OP_DELETE, false);
+	add_tag(f, "DELETE 1");
+	add_run(f, 5, DBF_OP_DELETE, true);
+	add_verdict(f, DBF_GATE_EXECUTOR, DBF_HOW_CACHE, DBF_ACTION_DENY, 5, 0);
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'I');
 	add_parse(f, "DROP e");
 	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_FAIL, DBF_ACTION_ALLOW, 0, 0);
 	add_run(f, 4, DBF_OP_UTILITY, false);
@@ -357,8 +364,9 @@ static void test_conn_denied(void)
 		   "3 extended 'DELETE b' prevented name=s 57014 (canceling) execute/cache/deny x3-\n"
 		   "4 simple 'DELETE c' prevented 57014 (canceling) executor/cache/deny x4-\n"
 		   "5 simple 'VACUUM d' cancelled 57014 (canceling) utility/cache/deny x5-\n"
-		   "6 simple 'DROP e' executed [DROP TABLE] parse/fail/allow x6+\n"
-		   "7 simple 'DROP f' prevented 57P01 (terminating) execs=0 parse/cache/kill x7-\n"
+		   "6 simple 'DELETE 1; DELETE 2' cancelled 57014 (canceling) [DELETE 1] rows=1 executor/cache/deny x6-\n"
+		   "7 simple 'DROP e' executed [DROP TABLE] parse/fail/allow x7+\n"
+		   "8 simple 'DROP f' prevented 57P01 (terminating) execs=0 parse/cache/kill x8-\n"
 		   "session close 57P01 terminating\n");
 }
 
@@ -424,6 +432,17 @@ static void make_held_inside(struct facts *f)
 	add_error(f, "57014", 1, NULL, false);
 	add_failed(f, "ERROR", "57014", "canceling");
 	add_ready(f, 'I');
+	/* Memory is used again: the verdict is about the text that came last. */
+	add_parse(f, "DO again");
+	add_run(f, 9, DBF_OP_UTILITY, false);
+	for (unsigned i = 0; i < 3; i++) {
+		f->ptr = 0x9000;
+		add_text(f, DBF_FACT_PARSE, i == 1 ? "DROP b" : "DROP a", 0, 9);
+		add_verdict(f, DBF_GATE_PARSE, DBF_HOW_HOLD, DBF_ACTION_NONE, 0, i);
+		add_settled(f, i, DBF_ACTION_ALLOW, DBF_BY_KEEPER);
+	}
+	add_tag(f, "DO");
+	add_ready(f, 'I');
 	add_parse(f, "DO caught");
 	add_run(f, 3, DBF_OP_UTILITY, false);
 	add_inside(f, 4, 3, DBF_OP_DELETE, "DELETE y");
@@ -442,8 +461,12 @@ static void test_conn_held_inside(void)
 		   "1 simple 'DO' cancelled 57014 (canceling) x1-\n"
 		   "2<1 nested 'DROP x' executed parse/hold/allow/1 x1\n"
 		   "4<1 nested 'DROP x' prevented 57014 execs=0 parse/hold/deny/1 x1\n"
-		   "5 simple 'DO caught' executed [DO] x2+\n"
-		   "6<5 nested 'DELETE y' prevented 57014 executor/cache/deny x2\n"
+		   "hold 0:9 'DROP a'\n"
+		   "hold 1:9 'DROP b'\n"
+		   "hold 2:9 'DROP a'\n"
+		   "5 simple 'DO again' executed [DO] x2+\n"
+		   "9 simple 'DO caught' executed [DO] x3+\n"
+		   "10<9 nested 'DELETE y' prevented 57014 executor/cache/deny x3\n"
 		   "session close exit 0\n");
 }
 

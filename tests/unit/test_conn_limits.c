@@ -117,6 +117,13 @@ static void test_conn_long_texts(void)
 	CHECK_INT(seen.captured, 2 * (DBF_TEXT_CHUNK - 1));
 	CHECK(seen.same && seen.minimum);
 	CHECK_INT(seen.missing, 1U << CONN_MISSING_GAP);
+	begin();
+	add_long(&facts, 10000, 0, 0);
+	add_loss(&facts, 1);
+	add_ready(&facts, 'I');
+	seen = see();
+	CHECK_INT(seen.captured, DBF_TEXT_CHUNK - 1);
+	CHECK(seen.same && seen.minimum);
 	/* The rest of a text that is known already is not appended again. */
 	begin();
 	add_execute(&facts, 1, DBF_OP_EXECUTE, "SELECT 1", NULL);

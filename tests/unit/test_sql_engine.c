@@ -267,8 +267,13 @@ static enum sql_unknown repeated(const char *head, const char *part, unsigned cn
 	start = clock_mono_ns();
 	unknown = sql_analyze(engine, sql, len, true)->unknown;
 	took = clock_mono_ns() - start;
+#ifdef __SANITIZE_ADDRESS__
+	(void)took;	/* AddressSanitizer walks a deep foreign stack again and again: its time says nothing */
+	(void)max_ms;
+#else
 	CHECK_MSG(took < max_ms * NS_PER_MS, "%s%s... x %u took %llu ms", head, part, cnt,
 		  (unsigned long long)(took / NS_PER_MS));
+#endif
 	free(sql);
 	return unknown;
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "loader/kernel.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
@@ -9,10 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -20,11 +17,10 @@
 
 #include "core/log.h"
 #include "dbfence.skel.h"
-#include "enforce/hold.h"
 #include "loader/pg_layout.h"
+#include "loader/pinned.h"
 #include "loader/probe.h"
 
-#define BPFFS_MAGIC 0xcafe4a11
 #define LINKS_MAX (DBF_SERVERS * KERNEL_HOOKS_MAX)
 #define TRACEPOINTS 3
 
@@ -114,28 +110,6 @@ static int libbpf_print(enum libbpf_print_level level, const char *fmt, va_list 
 	return 0;
 }
 
-static int make_pin_dir(const char *dir, struct err *err)
-{
-	char parent[256];
-	struct statfs fs;
-	char *slash;
-
-	snprintf(parent, sizeof(parent), "%s", dir);
-	slash = strrchr(parent, '/');
-	if (!slash || slash == parent)
-		return err_set(err, -EINVAL, "'%s' is no place to pin programs: use a directory on bpffs, such as %s", dir,
-			       KERNEL_PIN_DIR);
-	*slash = '\0';
-	if (statfs(parent, &fs) || fs.f_type != BPFFS_MAGIC) {
-		if (mount("bpf", parent, "bpf", 0, NULL))
-			return err_set(err, -errno, "%s is no bpffs and mounting one failed (%s): mount -t bpf bpf %s", parent,
-				       strerror(errno), parent);
-	}
-	if (mkdir(dir, 0700) && errno != EEXIST)
-		return err_set(err, -errno, "cannot create %s: %s", dir, strerror(errno));
-	return 0;
-}
-
 /* Wherever it is mounted: beside the v1 hierarchies on some systems. */
 static bool have_cgroup2(void)
 {
@@ -180,39 +154,6 @@ static int pin_maps(struct kernel *k, bool *reused)
 			return -errno;
 	}
 	return 0;
-}
-
-static uint32_t pinned_instance(const char *pin_dir)
-{
-	struct dbf_vitals v = {};
-	uint32_t zero = 0;
-	char path[400];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/vitals", pin_dir);
-	fd = bpf_obj_get(path);
-	if (fd < 0)
-		return 0;
-	bpf_map_lookup_elem(fd, &zero, &v);
-	close(fd);
-	return v.active_instance;
-}
-
-static size_t pinned_ring_bytes(const char *pin_dir)
-{
-	struct bpf_map_info info = {};
-	uint32_t len = sizeof(info);
-	char path[400];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/ring", pin_dir);
-	fd = bpf_obj_get(path);
-	if (fd < 0)
-		return 0;
-	if (bpf_obj_get_info_by_fd(fd, &info, &len))
-		info.max_entries = 0;
-	close(fd);
-	return info.max_entries;
 }
 
 static size_t ring_size(size_t want)
@@ -279,45 +220,6 @@ static int load_once(struct kernel *k, struct err *err)
 	return 0;
 }
 
-static void *map_page(int fd, size_t len);
-
-void kernel_recover(const char *pin_dir, unsigned *released, uint64_t *generation)
-{
-	struct dbf_config config = {};
-	struct dbf_hold_slot *slots;
-	uint32_t zero = 0;
-	char path[400];
-	int fd;
-
-	*released = 0;
-	*generation = 0;
-	if (!pin_dir)
-		pin_dir = KERNEL_PIN_DIR;
-	snprintf(path, sizeof(path), "%s/holds", pin_dir);
-	fd = bpf_obj_get(path);
-	slots = fd < 0 ? NULL : map_page(fd, DBF_HOLD_SLOTS * sizeof(*slots));
-	if (slots) {
-		*released = hold_release_all(slots, DBF_BY_START);
-		munmap(slots, (size_t)sysconf(_SC_PAGESIZE));
-	}
-	if (fd >= 0)
-		close(fd);
-	snprintf(path, sizeof(path), "%s/configs", pin_dir);
-	fd = bpf_obj_get(path);
-	if (fd >= 0 && !bpf_map_lookup_elem(fd, &zero, &config))
-		*generation = config.policy_gen;
-	if (fd >= 0)
-		close(fd);
-}
-
-static void *map_page(int fd, size_t len)
-{
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	void *p = mmap(NULL, (len + page - 1) & ~(page - 1), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 static int attach_tracepoints(struct kernel *k, struct err *err)
 {
 	struct bpf_program *progs[TRACEPOINTS] = {
@@ -351,7 +253,7 @@ struct kernel *kernel_open(const struct kernel_opts *opts, struct err *err)
 		goto fail;
 	}
 	snprintf(k->pin_dir, sizeof(k->pin_dir), "%s", opts->pin_dir ? opts->pin_dir : KERNEL_PIN_DIR);
-	rc = make_pin_dir(k->pin_dir, err);
+	rc = pinned_make_dir(k->pin_dir, err);
 	if (rc)
 		goto fail;
 	pinned = pinned_ring_bytes(k->pin_dir);
@@ -362,7 +264,7 @@ struct kernel *kernel_open(const struct kernel_opts *opts, struct err *err)
 
 		log_warn("what is pinned under %s is of another version and cannot be taken over: it is released", k->pin_dir);
 		kernel_disarm(k->pin_dir, &released, &removed, NULL);
-		rc = make_pin_dir(k->pin_dir, err);
+		rc = pinned_make_dir(k->pin_dir, err);
 		if (!rc)
 			rc = load_once(k, err);
 	}
@@ -373,9 +275,9 @@ struct kernel *kernel_open(const struct kernel_opts *opts, struct err *err)
 		rc = err_set(err, -errno, "cannot create %s: %s", k->link_dir, strerror(errno));
 		goto fail;
 	}
-	k->vitals = map_page(bpf_map__fd(k->skel->maps.vitals), sizeof(*k->vitals));
-	k->holds = map_page(bpf_map__fd(k->skel->maps.holds), DBF_HOLD_SLOTS * sizeof(*k->holds));
-	k->doorbell = map_page(bpf_map__fd(k->skel->maps.doorbells), sizeof(*k->doorbell));
+	k->vitals = pinned_map(bpf_map__fd(k->skel->maps.vitals), sizeof(*k->vitals));
+	k->holds = pinned_map(bpf_map__fd(k->skel->maps.holds), DBF_HOLD_SLOTS * sizeof(*k->holds));
+	k->doorbell = pinned_map(bpf_map__fd(k->skel->maps.doorbells), sizeof(*k->doorbell));
 	if (!k->vitals || !k->holds || !k->doorbell) {
 		rc = err_set(err, -errno, "cannot map the shared pages: %s", strerror(errno));
 		goto fail;
@@ -388,39 +290,6 @@ fail:
 	kernel_close(k, KERNEL_UNDO);
 	errno = -rc;
 	return NULL;
-}
-
-static void remove_dir(const char *dir, unsigned *removed)
-{
-	DIR *d = opendir(dir);
-	struct dirent *e;
-
-	if (!d)
-		return;
-	while ((e = readdir(d)))
-		if (e->d_name[0] != '.' && !unlinkat(dirfd(d), e->d_name, 0))
-			(*removed)++;
-	closedir(d);
-	rmdir(dir);
-}
-
-/* Everything under the pin directory but @spare. */
-static void remove_link_dirs(const char *pin_dir, const char *spare, unsigned *removed)
-{
-	DIR *d = opendir(pin_dir);
-	char path[600];
-	struct dirent *e;
-
-	if (!d)
-		return;
-	while ((e = readdir(d))) {
-		if (strncmp(e->d_name, "links-", 6))
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", pin_dir, e->d_name);
-		if (!spare || strcmp(path, spare))
-			remove_dir(path, removed);
-	}
-	closedir(d);
 }
 
 static void free_server(struct server_links *s)
@@ -440,11 +309,11 @@ void kernel_close(struct kernel *k, enum kernel_end end)
 	if (!k)
 		return;
 	if (end == KERNEL_REMOVE)
-		remove_link_dirs(k->pin_dir, NULL, &removed);
+		pinned_remove_links(k->pin_dir, NULL, &removed);
 	else if (end == KERNEL_UNDO && k->link_dir[0])
-		remove_dir(k->link_dir, &removed);
+		pinned_remove_dir(k->link_dir, &removed);
 	if (end == KERNEL_REMOVE || (end == KERNEL_UNDO && !k->took_over))
-		remove_dir(k->pin_dir, &removed);
+		pinned_remove_dir(k->pin_dir, &removed);
 	for (unsigned i = 0; i < DBF_SERVERS; i++)
 		free_server(&k->servers[i]);
 	for (int i = 0; i < TRACEPOINTS; i++)
@@ -727,7 +596,7 @@ int kernel_activate(struct kernel *k, struct err *err)
 
 	(void)err;
 	__atomic_store_n(&k->vitals->active_instance, k->instance, __ATOMIC_SEQ_CST);
-	remove_link_dirs(k->pin_dir, k->link_dir, &removed);
+	pinned_remove_links(k->pin_dir, k->link_dir, &removed);
 	return 0;
 }
 
@@ -805,52 +674,4 @@ struct dbf_hold_slot *kernel_holds(const struct kernel *k)
 struct dbf_doorbell *kernel_doorbell(const struct kernel *k)
 {
 	return k->doorbell;
-}
-
-/* A daemon that still lives keeps its programs attached through its descriptors: from now on they only observe. */
-static void disable_pinned(const char *pin_dir)
-{
-	struct dbf_config config;
-	uint32_t zero = 0;
-	char path[400];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/configs", pin_dir);
-	fd = bpf_obj_get(path);
-	if (fd < 0)
-		return;
-	if (!bpf_map_lookup_elem(fd, &zero, &config)) {
-		config.enforce = 0;
-		bpf_map_update_elem(fd, &zero, &config, BPF_ANY);
-	}
-	close(fd);
-}
-
-int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, struct err *err)
-{
-	struct dbf_hold_slot *slots;
-	char path[400];
-	int fd;
-
-	*released = *removed = 0;
-	if (!pin_dir)
-		pin_dir = KERNEL_PIN_DIR;
-	if (access(pin_dir, F_OK))
-		return err_set(err, -ENOENT, "nothing is pinned under %s", pin_dir);
-	disable_pinned(pin_dir);
-	remove_link_dirs(pin_dir, NULL, removed);	/* no new hold from here on */
-	snprintf(path, sizeof(path), "%s/holds", pin_dir);
-	fd = bpf_obj_get(path);
-	if (fd >= 0) {
-		slots = map_page(fd, DBF_HOLD_SLOTS * sizeof(*slots));
-		if (slots) {
-			*released = hold_release_all(slots, DBF_BY_START);
-			munmap(slots, (size_t)sysconf(_SC_PAGESIZE));
-		}
-		close(fd);
-	}
-	remove_dir(pin_dir, removed);
-	if (!access(pin_dir, F_OK))
-		return err_set(err, -EBUSY, "%s could not be removed: %s", pin_dir, strerror(errno));
-	return 0;
 }
