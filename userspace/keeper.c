@@ -28,7 +28,7 @@
 #include "worker.h"
 
 #define TICK_MS 50
-#define WORKER_SILENT_MS 5000	/* a worker that says nothing for so long is replaced */
+#define WORKER_SILENT_MS 5000 /* a worker that says nothing for so long is replaced */
 #define STOP_GRACE_MS 3000
 #define START_WAIT_MS 15000
 #define JOURNAL_LOOK_MS 1000
@@ -70,7 +70,8 @@ static void record_gap(struct keeper *k, const char *reason, const char *detail)
 	keeper_record(k, "gap", &rec);
 }
 
-/* A signal to the whole group, or to the unit, ends the keeper; the children end by it, in order. */
+/* A signal to the whole group, or to the unit, ends the keeper; the children end by it, in order.
+ */
 static void ignore_group_signals(void)
 {
 	signal(SIGINT, SIG_IGN);
@@ -91,12 +92,15 @@ static int worker_main(void *arg)
 		.node = k->node,
 		.full_text = k->opts.full_text,
 		/* The ring is mapped twice over; the rest is the profile's share. */
-		.limit_as = sandbox_profile_get(SANDBOX_WORKER).limit_as ?
-				    sandbox_profile_get(SANDBOX_WORKER).limit_as + 3 * kernel_ring_bytes(k->kernel) : 0,
+		.limit_as = sandbox_profile_get(SANDBOX_WORKER).limit_as
+				    ? sandbox_profile_get(SANDBOX_WORKER).limit_as +
+					      3 * kernel_ring_bytes(k->kernel)
+				    : 0,
 	};
 
 	ignore_group_signals();
-	/* Read only from here on: a worker that was taken over must not write heartbeats or resolve holds. */
+	/* Read only from here on: a worker that was taken over must not write heartbeats or resolve
+	 * holds. */
 	mprotect(kernel_vitals(k->kernel), (size_t)sysconf(_SC_PAGESIZE), PROT_READ);
 	munmap(kernel_holds(k->kernel), (size_t)sysconf(_SC_PAGESIZE));
 	return worker_run(&o);
@@ -107,7 +111,8 @@ static int recorder_main(void *arg)
 	struct keeper *k = arg;
 	int foreground = k->opts.foreground ? STDOUT_FILENO : -1;
 	int epoll = epoll_create1(EPOLL_CLOEXEC);
-	int keep[] = { STDERR_FILENO, k->recorder_records, k->recorder_side, k->journal_dir_fd, epoll, STDOUT_FILENO };
+	int keep[] = { STDERR_FILENO, k->recorder_records, k->recorder_side, k->journal_dir_fd,
+		       epoll,	      STDOUT_FILENO };
 	struct sandbox_profile profile = sandbox_profile_get(SANDBOX_RECORDER);
 	struct recorder_opts o = {
 		.records_fd = k->recorder_records,
@@ -125,7 +130,7 @@ static int recorder_main(void *arg)
 	profile.keep_fds = keep;
 	profile.keep_cnt = foreground >= 0 ? 6 : 5;
 	profile.root_fd = k->journal_dir_fd;
-	profile.outlives_parent = true;		/* it writes what is on its way, then ends */
+	profile.outlives_parent = true; /* it writes what is on its way, then ends */
 	if (sandbox_enter(&profile, &err)) {
 		log_err("%s", err.text);
 		return 1;
@@ -136,7 +141,8 @@ static int recorder_main(void *arg)
 static int deadman_main(void *arg)
 {
 	struct keeper *k = arg;
-	struct deadman d = { .vitals = kernel_vitals(k->kernel), .slots = kernel_holds(k->kernel),
+	struct deadman d = { .vitals = kernel_vitals(k->kernel),
+			     .slots = kernel_holds(k->kernel),
 			     .keeper_fd = k->deadman_side };
 	struct sandbox_profile profile = sandbox_profile_get(SANDBOX_DEADMAN);
 	struct err err = {};
@@ -224,7 +230,7 @@ static int spawn_worker(struct keeper *k, struct err *err)
 	rc = chan_pair(fds, err);
 	if (rc)
 		return rc;
-	if (k->records_side < 0) {	/* a new worker needs a new stream */
+	if (k->records_side < 0) { /* a new worker needs a new stream */
 		rc = records_pair(records, err);
 		if (rc)
 			return rc;
@@ -253,7 +259,9 @@ static int spawn_worker(struct keeper *k, struct err *err)
 static int handle_verdict(void *ctx, const struct chan_msg *msg)
 {
 	static const enum dbf_hold_state states[DBF_ACTION_MAX] = {
-		[DBF_ACTION_ALLOW] = DBF_HOLD_ALLOWED, [DBF_ACTION_DENY] = DBF_HOLD_DENIED, [DBF_ACTION_KILL] = DBF_HOLD_KILLED,
+		[DBF_ACTION_ALLOW] = DBF_HOLD_ALLOWED,
+		[DBF_ACTION_DENY] = DBF_HOLD_DENIED,
+		[DBF_ACTION_KILL] = DBF_HOLD_KILLED,
 	};
 	struct keeper *k = ctx;
 	const struct msg_verdict *m = msg->payload;
@@ -261,10 +269,12 @@ static int handle_verdict(void *ctx, const struct chan_msg *msg)
 
 	if (m->slot >= DBF_HOLD_SLOTS || !m->action || m->action >= DBF_ACTION_MAX)
 		return -EINVAL;
-	/* Remembered first: the backend may reach its next gate before we are back from the signal. */
+	/* Remembered first: the backend may reach its next gate before we are back from the signal.
+	 */
 	if (m->remember && m->key.identity_class)
 		kernel_put_verdict(k->kernel, &m->key, m->action);
-	rc = hold_end(kernel_holds(k->kernel), m->slot, m->slot_seq, states[m->action], DBF_BY_KEEPER);
+	rc = hold_end(kernel_holds(k->kernel), m->slot, m->slot_seq, states[m->action],
+		      DBF_BY_KEEPER);
 	k->counters.verdicts += !rc;
 	k->counters.verdicts_late += rc == -EALREADY;
 	k->counters.verdict_errors += rc && rc != -EALREADY;
@@ -305,7 +315,10 @@ static int handle_stats(void *ctx, const struct chan_msg *msg)
 	return 0;
 }
 
-#define FIXED(type, st, fn) { type, sizeof(struct st), sizeof(struct st), false, fn }
+#define FIXED(type, st, fn) \
+	{ \
+		type, sizeof(struct st), sizeof(struct st), false, fn \
+	}
 
 static const struct chan_rule worker_rules[] = {
 	FIXED(MSG_VERDICT, msg_verdict, handle_verdict), FIXED(MSG_WHO, msg_who, handle_who),
@@ -323,13 +336,15 @@ static void read_worker(struct keeper *k)
 	while (!(rc = chan_try_recv(k->worker_fd, k->msg, sizeof(k->msg), &msg)))
 		chan_dispatch(&k->worker_table, &msg);
 	if (rc == -EPIPE)
-		close_fd(&k->worker_fd);	/* its end is noticed through the pidfd */
+		close_fd(&k->worker_fd); /* its end is noticed through the pidfd */
 }
 
-/* Beats while the worker judges; silent otherwise, so that no program begins a hold that nobody would answer. */
+/* Beats while the worker judges; silent otherwise, so that no program begins a hold that nobody
+ * would answer. */
 static void beat(struct keeper *k, uint64_t now)
 {
-	if (k->worker.pid && k->worker_ready && now - k->worker_beat_ns < 2 * WORKER_BEAT_MS * NS_PER_MS)
+	if (k->worker.pid && k->worker_ready &&
+	    now - k->worker_beat_ns < 2 * WORKER_BEAT_MS * NS_PER_MS)
 		__atomic_store_n(&kernel_vitals(k->kernel)->keeper_beat_ns, now, __ATOMIC_RELEASE);
 }
 
@@ -343,13 +358,15 @@ static void restart_children(struct keeper *k)
 		if (spawn_recorder(k, &err))
 			log_err("%s", err.text);
 		else
-			record_gap(k, "recorder_restart", "the recorder ended; records it had not written are lost");
+			record_gap(k, "recorder_restart",
+				   "the recorder ended; records it had not written are lost");
 	}
 	if (!k->worker.pid && !child_restart_in_ms(&k->worker)) {
 		if (spawn_worker(k, &err))
 			log_err("%s", err.text);
 		else
-			record_gap(k, "worker_restart", "the worker ended; statements it was following are lost");
+			record_gap(k, "worker_restart",
+				   "the worker ended; statements it was following are lost");
 	}
 }
 
@@ -373,10 +390,12 @@ static void watch_journal(struct keeper *k, uint64_t now)
 	if (k->recorder_fd < 0 || recorder_get_stats(k->recorder_fd, JOURNAL_ANSWER_MS, &stats))
 		return;
 	if (stats.journal.state != JOURNAL_WRITING && !k->journal_failing)
-		log_err("the journal cannot be written (%s): records are lost and counted until there is room in %s/journal",
+		log_err("the journal cannot be written (%s): records are lost and counted until "
+			"there is room in %s/journal",
 			strerror(stats.journal.last_errno), k->opts.state_dir);
 	else if (stats.journal.state == JOURNAL_WRITING && k->journal_failing)
-		log_warn("the journal is written again; %llu records were lost", (unsigned long long)stats.journal.dropped_records);
+		log_warn("the journal is written again; %llu records were lost",
+			 (unsigned long long)stats.journal.dropped_records);
 	k->journal_failing = stats.journal.state != JOURNAL_WRITING;
 }
 
@@ -421,23 +440,12 @@ static void on_signal(struct keeper *k)
 static void dispatch(struct keeper *k, enum source src)
 {
 	switch (src) {
-	case SRC_SIGNAL:
-		on_signal(k);
-		break;
-	case SRC_TIMER:
-		tick(k);
-		break;
-	case SRC_DISCOVER:
-		discover_poll(k->discover, keeper_on_discovery, k);
-		break;
-	case SRC_CONTROL:
-		keeper_control_accept(k);
-		break;
-	case SRC_WORKER:
-		read_worker(k);
-		break;
-	case SRC_CHILDREN:
-		break;
+	case SRC_SIGNAL: on_signal(k); break;
+	case SRC_TIMER: tick(k); break;
+	case SRC_DISCOVER: discover_poll(k->discover, keeper_on_discovery, k); break;
+	case SRC_CONTROL: keeper_control_accept(k); break;
+	case SRC_WORKER: read_worker(k); break;
+	case SRC_CHILDREN: break;
 	}
 }
 
@@ -490,8 +498,8 @@ static int make_dir(const char *path, mode_t mode, struct err *err)
 }
 
 /*
- * One daemon per pin directory and per state directory. The first is a name in the abstract socket space, because bpffs has
- * no locks; both end with the keeper, however it ends.
+ * One daemon per pin directory and per state directory. The first is a name in the abstract socket
+ * space, because bpffs has no locks; both end with the keeper, however it ends.
  */
 static int take_locks(struct keeper *k, struct err *err)
 {
@@ -501,15 +509,21 @@ static int take_locks(struct keeper *k, struct err *err)
 	int n = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "dbfence %.90s", pins), fd;
 
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)))
-		return err_set(err, -EBUSY, "another dbfenced runs on this node (its programs are pinned under %s): stop it first, "
-			       "or give this one its own --pin-dir", pins);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr,
+			   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)))
+		return err_set(err, -EBUSY,
+			       "another dbfenced runs on this node (its programs are pinned under "
+			       "%s): stop it first, "
+			       "or give this one its own --pin-dir",
+			       pins);
 	snprintf(path, sizeof(path), "%s/lock", k->opts.state_dir);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot create %s: %s", path, strerror(errno));
 	if (flock(fd, LOCK_EX | LOCK_NB))
-		return err_set(err, -EBUSY, "another dbfenced uses %s: give this one its own --state-dir", k->opts.state_dir);
+		return err_set(err, -EBUSY,
+			       "another dbfenced uses %s: give this one its own --state-dir",
+			       k->opts.state_dir);
 	return 0;
 }
 
@@ -526,7 +540,8 @@ static int open_journal(struct keeper *k, struct err *err)
 		return rc;
 	k->journal_dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (k->journal_dir_fd < 0 || fchown(k->journal_dir_fd, profile.uid, profile.gid))
-		return err_set(err, -errno, "cannot use %s for the journal: %s", path, strerror(errno));
+		return err_set(err, -errno, "cannot use %s for the journal: %s", path,
+			       strerror(errno));
 	return 0;
 }
 
@@ -548,7 +563,8 @@ static int find_servers(struct keeper *k, struct err *err)
 /* The worker judges and the dead-man watches: from here on a hold is possible. */
 static bool may_hold(const struct keeper *k)
 {
-	return k->worker_ready && __atomic_load_n(&kernel_vitals(k->kernel)->deadman_beat_ns, __ATOMIC_ACQUIRE) > k->spawned_ns;
+	return k->worker_ready && __atomic_load_n(&kernel_vitals(k->kernel)->deadman_beat_ns,
+						  __ATOMIC_ACQUIRE) > k->spawned_ns;
 }
 
 static int wait_for_worker(struct keeper *k, struct err *err)
@@ -557,7 +573,8 @@ static int wait_for_worker(struct keeper *k, struct err *err)
 
 	while (!may_hold(k) && !k->stop) {
 		if (clock_mono_ns() > until || !k->worker.pid)
-			return err_set(err, -ETIMEDOUT, "the worker did not start: see the lines above");
+			return err_set(err, -ETIMEDOUT,
+				       "the worker did not start: see the lines above");
 		round_of_events(k, 20);
 	}
 	beat(k, clock_mono_ns());
@@ -575,12 +592,19 @@ static int wait_for_recorder(struct keeper *k, struct err *err)
 {
 	struct recorder_stats stats = {};
 
-	if (!recorder_get_stats(k->recorder_fd, START_WAIT_MS, &stats) && stats.journal.state != JOURNAL_WRITING)
-		return err_set(err, -ENOSPC, "the journal in %s/journal cannot be written (%s): make room, or name another "
-			       "--state-dir", k->opts.state_dir, strerror(stats.journal.last_errno));
+	if (!recorder_get_stats(k->recorder_fd, START_WAIT_MS, &stats) &&
+	    stats.journal.state != JOURNAL_WRITING)
+		return err_set(err, -ENOSPC,
+			       "the journal in %s/journal cannot be written (%s): make room, or "
+			       "name another "
+			       "--state-dir",
+			       k->opts.state_dir, strerror(stats.journal.last_errno));
 	if (!stats.journal.segments && !stats.journal.seq && !recorder_alive(k))
-		return err_set(err, -EIO, "the recorder cannot use the journal in %s/journal: see the line above, and check the "
-			       "disk's free space", k->opts.state_dir);
+		return err_set(err, -EIO,
+			       "the recorder cannot use the journal in %s/journal: see the line "
+			       "above, and check the "
+			       "disk's free space",
+			       k->opts.state_dir);
 	return 0;
 }
 
@@ -666,11 +690,14 @@ static void announce(struct keeper *k)
 
 	k->ready = true;
 	k->started_ns = clock_mono_ns();
-	keeper_record_agent(k, over ? "takeover" : "start", over ? "programs pinned by an earlier daemon were taken over" : "");
+	keeper_record_agent(k, over ? "takeover" : "start",
+			    over ? "programs pinned by an earlier daemon were taken over" : "");
 	if (over)
-		record_gap(k, "daemon_restart", "no daemon ran before this; what the ring could not keep is lost");
+		record_gap(k, "daemon_restart",
+			   "no daemon ran before this; what the ring could not keep is lost");
 	if (!servers_covered(k))
-		log_info("no PostgreSQL server runs on this node yet: waiting for one (try: make demo, or start one)");
+		log_info("no PostgreSQL server runs on this node yet: waiting for one (try: make "
+			 "demo, or start one)");
 	log_info("ready");
 }
 
@@ -696,7 +723,8 @@ static void stop(struct keeper *k)
 	child_stop(&k->deadman, STOP_GRACE_MS);
 	discover_free(k->discover);
 	if (keep)
-		log_info("stopped; the last policies stay enforced in the kernel ('dbfence disarm' ends that)");
+		log_info("stopped; the last policies stay enforced in the kernel ('dbfence disarm' "
+			 "ends that)");
 	else if (k->ready)
 		log_info("stopped");
 }
@@ -712,10 +740,14 @@ int keeper_run(const struct keeper_opts *opts)
 		return 1;
 	log_set_who("dbfenced");
 	k->opts = *opts;
-	k->worker_fd = k->recorder_fd = k->deadman_fd = k->worker_side = k->records_side = k->recorder_side = -1;
-	k->recorder_records = k->deadman_side = k->journal_dir_fd = k->policy_fd = k->epoll = k->listen_fd = -1;
-	k->worker_table = (struct chan_table){ .rules = worker_rules, .ctx = k,
-					       .rule_cnt = sizeof(worker_rules) / sizeof(worker_rules[0]) };
+	k->worker_fd = k->recorder_fd = k->deadman_fd = k->worker_side = k->records_side =
+		k->recorder_side = -1;
+	k->recorder_records = k->deadman_side = k->journal_dir_fd = k->policy_fd = k->epoll =
+		k->listen_fd = -1;
+	k->worker_table =
+		(struct chan_table){ .rules = worker_rules,
+				     .ctx = k,
+				     .rule_cnt = sizeof(worker_rules) / sizeof(worker_rules[0]) };
 	child_init(&k->worker, "worker", worker_main, k);
 	child_init(&k->recorder, "recorder", recorder_main, k);
 	child_init(&k->deadman, "dead-man", deadman_main, k);

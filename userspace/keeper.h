@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keeper: the privileged parent. Loads and attaches, starts and restarts its children, applies verdicts, answers the
- * control socket. Reads no byte that a client or a server wrote.
+ * The keeper: the privileged parent. Loads and attaches, starts and restarts its children, applies
+ * verdicts, answers the control socket. Reads no byte that a client or a server wrote.
  *
  *   keeper.c          the loop and the children
  *   keeper_policy.c   policy sources, compiled in a sandboxed child, handed to worker and kernel
@@ -31,23 +31,23 @@ struct keeper_opts {
 	const char *policy_dir;
 	const char *state_dir;
 	const char *socket;
-	const char *pin_dir;		/* NULL: the default */
-	uint32_t force_mode;		/* 0 as written, 1 shadow, 2 enforce */
+	const char *pin_dir; /* NULL: the default */
+	uint32_t force_mode; /* 0 as written, 1 shadow, 2 enforce */
 	bool full_text;
-	bool foreground;		/* live lines on standard output */
+	bool foreground; /* live lines on standard output */
 	unsigned hold_ms;
 	unsigned max_holds;
 	size_t ring_bytes;
-	int only_ports[KEEPER_PORTS];	/* clusters that may be signalled; all when none is named */
+	int only_ports[KEEPER_PORTS]; /* clusters that may be signalled; all when none is named */
 	unsigned only_port_cnt;
 };
 
 struct keeper_cluster {
-	uint32_t pid;			/* 0: free */
-	int server;			/* index into keeper.servers */
+	uint32_t pid; /* 0: free */
+	int server;   /* index into keeper.servers */
 	struct pg_postmaster pm;
-	uint32_t flags;			/* enum dbf_cluster_flag, as told to the kernel */
-	int pidfd;			/* to notice its shutdown */
+	uint32_t flags; /* enum dbf_cluster_flag, as told to the kernel */
+	int pidfd;	/* to notice its shutdown */
 };
 
 struct keeper_server {
@@ -55,7 +55,7 @@ struct keeper_server {
 	char exe[512];
 	char version[64];
 	struct kernel_server k;
-	char error[512];		/* why nothing was attached; "" when something was */
+	char error[512]; /* why nothing was attached; "" when something was */
 };
 
 struct keeper_counters {
@@ -69,27 +69,28 @@ struct keeper {
 	struct discover *discover;
 	struct keeper_server servers[DBF_SERVERS];
 	struct keeper_cluster clusters[KEEPER_CLUSTERS];
-	bool discover_slow;		/* no exec records: polling */
+	bool discover_slow; /* no exec records: polling */
 
 	struct child worker, recorder, deadman;
-	int worker_fd;			/* chan to the worker, -1 */
-	int recorder_fd;		/* control channel to the recorder, -1 */
-	int deadman_fd;			/* our end of the pipe that tells the dead-man that we live */
-	int worker_side, records_side, recorder_side, recorder_records, deadman_side;	/* the children's ends, during a spawn */
+	int worker_fd;	 /* chan to the worker, -1 */
+	int recorder_fd; /* control channel to the recorder, -1 */
+	int deadman_fd;	 /* our end of the pipe that tells the dead-man that we live */
+	int worker_side, records_side, recorder_side, recorder_records,
+		deadman_side; /* the children's ends, during a spawn */
 	int journal_dir_fd;
 	struct chan_table worker_table;
 	char msg[4096];
-	struct msg_stats stats;		/* the worker's last */
+	struct msg_stats stats; /* the worker's last */
 	uint64_t worker_beat_ns;
-	bool worker_ready;		/* it judges by the current policies */
+	bool worker_ready; /* it judges by the current policies */
 
 	uint64_t generation;
-	int policy_fd;			/* memfd of the sources in force, -1 */
+	int policy_fd; /* memfd of the sources in force, -1 */
 	uint32_t policy_bytes;
 	struct policy_summary summary;
-	struct dbf_screen *screen;	/* owned: compiled from them */
-	char policy_error[4096];	/* of the last load that failed; "" */
-	bool policy_pending;		/* sent to the worker, not yet in the kernel */
+	struct dbf_screen *screen; /* owned: compiled from them */
+	char policy_error[4096];   /* of the last load that failed; "" */
+	bool policy_pending;	   /* sent to the worker, not yet in the kernel */
 
 	int epoll, signal_fd, timer_fd, listen_fd;
 	struct keeper_counters counters;
@@ -100,13 +101,15 @@ struct keeper {
 
 int keeper_run(const struct keeper_opts *opts);
 
-/* keeper.c: records of the keeper's own. Fills in kind, node and times of @rec and sends it to the recorder. */
+/* keeper.c: records of the keeper's own. Fills in kind, node and times of @rec and sends it to the
+ * recorder. */
 struct Dbfence__Audit__V1__Record;
 void keeper_record(struct keeper *k, const char *kind, struct Dbfence__Audit__V1__Record *rec);
 void keeper_record_agent(struct keeper *k, const char *event, const char *message);
 
 /* keeper_policy.c */
-/* Read, check and compile; on success hand to worker and kernel. -EINVAL leaves everything as it was, with the findings. */
+/* Read, check and compile; on success hand to worker and kernel. -EINVAL leaves everything as it
+ * was, with the findings. */
 int keeper_load_policy(struct keeper *k, struct err *err);
 int keeper_send_policy(struct keeper *k);
 void keeper_policy_ready(struct keeper *k, const struct msg_ready *m);
@@ -121,6 +124,5 @@ void keeper_find_who(const struct msg_who *ask, struct msg_who_answer *answer);
 /* keeper_control.c */
 int keeper_control_open(struct keeper *k, struct err *err);
 void keeper_control_accept(struct keeper *k);
-
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The control socket: one JSON line in, one JSON line out. Root may ask everything; members of group `dbfence` may look.
- * A peer that is slow or talks nonsense costs at most CONTROL_MS.
+ * The control socket: one JSON line in, one JSON line out. Root may ask everything; members of
+ * group `dbfence` may look. A peer that is slow or talks nonsense costs at most CONTROL_MS.
  */
 #include "keeper.h"
 
@@ -35,7 +35,8 @@ int keeper_control_open(struct keeper *k, struct err *err)
 	char dir[200], *slash;
 
 	if (strlen(k->opts.socket) >= sizeof(addr.sun_path))
-		return err_set(err, -ENAMETOOLONG, "the control socket's path is too long: %s", k->opts.socket);
+		return err_set(err, -ENAMETOOLONG, "the control socket's path is too long: %s",
+			       k->opts.socket);
 	snprintf(dir, sizeof(dir), "%s", k->opts.socket);
 	slash = strrchr(dir, '/');
 	if (slash && slash != dir) {
@@ -47,8 +48,10 @@ int keeper_control_open(struct keeper *k, struct err *err)
 	unlink(addr.sun_path);
 	k->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (k->listen_fd < 0 || bind(k->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) ||
-	    chmod(addr.sun_path, 0660) || (group && chown(addr.sun_path, 0, group->gr_gid)) || listen(k->listen_fd, 16))
-		return err_set(err, -errno, "cannot listen on %s: %s", k->opts.socket, strerror(errno));
+	    chmod(addr.sun_path, 0660) || (group && chown(addr.sun_path, 0, group->gr_gid)) ||
+	    listen(k->listen_fd, 16))
+		return err_set(err, -errno, "cannot listen on %s: %s", k->opts.socket,
+			       strerror(errno));
 	return 0;
 }
 
@@ -73,9 +76,11 @@ static json_t *processes_json(const struct keeper *k)
 	static const char *const roles[] = { "dead-man", "worker", "recorder" };
 	json_t *list = json_array();
 
-	json_array_append_new(list, json_pack("{s:s, s:i}", "role", "keeper", "pid", (int)getpid()));
+	json_array_append_new(list,
+			      json_pack("{s:s, s:i}", "role", "keeper", "pid", (int)getpid()));
 	for (int i = 0; i < 3; i++)
-		json_array_append_new(list, json_pack("{s:s, s:i, s:I}", "role", roles[i], "pid", (int)children[i]->pid, "starts",
+		json_array_append_new(list, json_pack("{s:s, s:i, s:I}", "role", roles[i], "pid",
+						      (int)children[i]->pid, "starts",
 						      (json_int_t)children[i]->starts));
 	return list;
 }
@@ -85,9 +90,11 @@ static json_t *hooks_json(const struct kernel_server *s)
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < s->hook_cnt; i++)
-		json_array_append_new(list, json_pack("{s:s, s:b, s:b, s:b, s:s}", "symbol", s->hooks[i].symbol, "attached",
-						      s->hooks[i].attached, "slow", s->hooks[i].slow, "optional",
-						      s->hooks[i].optional, "why_not", s->hooks[i].why_not));
+		json_array_append_new(
+			list, json_pack("{s:s, s:b, s:b, s:b, s:s}", "symbol", s->hooks[i].symbol,
+					"attached", s->hooks[i].attached, "slow", s->hooks[i].slow,
+					"optional", s->hooks[i].optional, "why_not",
+					s->hooks[i].why_not));
 	return list;
 }
 
@@ -99,9 +106,11 @@ static json_t *servers_json(const struct keeper *k)
 		const struct keeper_server *s = &k->servers[i];
 
 		if (s->used)
-			json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:s, s:o}", "exe", s->exe, "version", s->version,
+			json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:s, s:o}", "exe",
+							      s->exe, "version", s->version,
 							      "covered", s->k.covered, "problem",
-							      s->error[0] ? s->error : s->k.problem, "hooks", hooks_json(&s->k)));
+							      s->error[0] ? s->error : s->k.problem,
+							      "hooks", hooks_json(&s->k)));
 	}
 	return list;
 }
@@ -114,10 +123,13 @@ static json_t *clusters_json(const struct keeper *k)
 		const struct keeper_cluster *c = &k->clusters[i];
 
 		if (c->pid)
-			json_array_append_new(list, json_pack("{s:i, s:s, s:i, s:s, s:b, s:b}", "postmaster", (int)c->pid,
-							      "data_dir", c->pm.data_dir, "port", c->pm.port, "socket_dir",
-							      c->pm.socket_dir, "may_enforce", c->flags & DBF_CLUSTER_ENFORCE ? 1 : 0,
-							      "standby", c->flags & DBF_CLUSTER_STANDBY ? 1 : 0));
+			json_array_append_new(
+				list,
+				json_pack("{s:i, s:s, s:i, s:s, s:b, s:b}", "postmaster",
+					  (int)c->pid, "data_dir", c->pm.data_dir, "port",
+					  c->pm.port, "socket_dir", c->pm.socket_dir, "may_enforce",
+					  c->flags & DBF_CLUSTER_ENFORCE ? 1 : 0, "standby",
+					  c->flags & DBF_CLUSTER_STANDBY ? 1 : 0));
 	}
 	return list;
 }
@@ -139,14 +151,22 @@ static void add_discovery(json_t *o, const struct keeper *k)
 static json_t *counters_json(struct keeper *k)
 {
 	static const char *const kernel_names[DBF_COUNT_MAX] = {
-		[DBF_COUNT_LOST_BATCHES] = "kernel_lost_batches",   [DBF_COUNT_LOST_EXECS] = "kernel_lost_executions",
-		[DBF_COUNT_TEXT_FAULTS] = "kernel_text_faults",	    [DBF_COUNT_NO_STORAGE] = "kernel_no_storage",
-		[DBF_COUNT_FRAME_LOST] = "kernel_framing_lost",	    [DBF_COUNT_NEST_LOST] = "kernel_nesting_lost",
-		[DBF_COUNT_SCREENED] = "kernel_screened",	    [DBF_COUNT_CANDIDATES] = "kernel_candidates",
-		[DBF_COUNT_CACHE_ALLOW] = "kernel_cache_allowed",   [DBF_COUNT_CACHE_DENY] = "kernel_cache_denied",
-		[DBF_COUNT_HOLDS] = "kernel_holds",		    [DBF_COUNT_FAIL_OPEN] = "kernel_fail_open",
-		[DBF_COUNT_FAIL_CLOSED] = "kernel_fail_closed",	    [DBF_COUNT_SIGNALS] = "kernel_signals",
-		[DBF_COUNT_SIGNAL_ERRORS] = "kernel_signal_errors",  [DBF_COUNT_TIMER_RELEASES] = "kernel_timer_releases",
+		[DBF_COUNT_LOST_BATCHES] = "kernel_lost_batches",
+		[DBF_COUNT_LOST_EXECS] = "kernel_lost_executions",
+		[DBF_COUNT_TEXT_FAULTS] = "kernel_text_faults",
+		[DBF_COUNT_NO_STORAGE] = "kernel_no_storage",
+		[DBF_COUNT_FRAME_LOST] = "kernel_framing_lost",
+		[DBF_COUNT_NEST_LOST] = "kernel_nesting_lost",
+		[DBF_COUNT_SCREENED] = "kernel_screened",
+		[DBF_COUNT_CANDIDATES] = "kernel_candidates",
+		[DBF_COUNT_CACHE_ALLOW] = "kernel_cache_allowed",
+		[DBF_COUNT_CACHE_DENY] = "kernel_cache_denied",
+		[DBF_COUNT_HOLDS] = "kernel_holds",
+		[DBF_COUNT_FAIL_OPEN] = "kernel_fail_open",
+		[DBF_COUNT_FAIL_CLOSED] = "kernel_fail_closed",
+		[DBF_COUNT_SIGNALS] = "kernel_signals",
+		[DBF_COUNT_SIGNAL_ERRORS] = "kernel_signal_errors",
+		[DBF_COUNT_TIMER_RELEASES] = "kernel_timer_releases",
 	};
 	const struct dbf_vitals *v = kernel_vitals(k->kernel);
 	const struct msg_stats *w = &k->stats;
@@ -155,7 +175,8 @@ static json_t *counters_json(struct keeper *k)
 
 	for (int i = 0; i < DBF_COUNT_MAX; i++)
 		if (kernel_names[i])
-			add_count(o, kernel_names[i], __atomic_load_n(&v->counts[i], __ATOMIC_RELAXED));
+			add_count(o, kernel_names[i],
+				  __atomic_load_n(&v->counts[i], __ATOMIC_RELAXED));
 	add_count(o, "records", w->records);
 	add_count(o, "record_errors", w->record_errors);
 	add_count(o, "bad_kernel_records", w->bad_records);
@@ -187,7 +208,8 @@ static json_t *counters_json(struct keeper *k)
 	add_count(o, "worker_requests_refused", chan_refused(&k->worker_table));
 	if (k->recorder_fd >= 0 && !recorder_get_stats(k->recorder_fd, STATS_MS, &r)) {
 		add_count(o, "journal_records", r.worker_records + r.keeper_records);
-		add_count(o, "journal_bad_records", r.bad_records + r.oversize_records + r.torn_records);
+		add_count(o, "journal_bad_records",
+			  r.bad_records + r.oversize_records + r.torn_records);
 		add_count(o, "journal_lost_records", r.journal.dropped_records);
 		add_count(o, "journal_lost_executions", r.journal.dropped_executions);
 		add_count(o, "tail_lost", r.subscriber_lost);
@@ -197,24 +219,27 @@ static json_t *counters_json(struct keeper *k)
 
 static json_t *policy_json(const struct keeper *k)
 {
-	return json_pack("{s:I, s:i, s:i, s:i, s:b, s:s, s:s}", "generation", (json_int_t)k->generation, "policies",
-			 (int)k->summary.policies, "rules", (int)k->summary.rules, "enforcing_rules",
-			 (int)k->summary.enforcing_rules, "fails_closed", k->summary.fails_closed, "directory",
-			 k->opts.policy_dir, "last_error", k->policy_error);
+	return json_pack("{s:I, s:i, s:i, s:i, s:b, s:s, s:s}", "generation",
+			 (json_int_t)k->generation, "policies", (int)k->summary.policies, "rules",
+			 (int)k->summary.rules, "enforcing_rules", (int)k->summary.enforcing_rules,
+			 "fails_closed", k->summary.fails_closed, "directory", k->opts.policy_dir,
+			 "last_error", k->policy_error);
 }
 
 static void add_feature(void *ctx, const char *name, bool have, const char *cost)
 {
-	json_array_append_new(ctx, json_pack("{s:s, s:b, s:s}", "name", name, "have", have, "cost", cost));
+	json_array_append_new(
+		ctx, json_pack("{s:s, s:b, s:s}", "name", name, "have", have, "cost", cost));
 }
 
 static json_t *answer_status(struct keeper *k, bool features)
 {
-	json_t *o = json_pack("{s:b, s:b, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "ok", 1, "ready", k->ready, "uptime_s",
-			      (json_int_t)((clock_mono_ns() - k->started_ns) / NS_PER_SEC), "discovery",
-			      k->discover_slow ? "polling" : "exec records", "processes", processes_json(k), "servers",
-			      servers_json(k), "clusters", clusters_json(k), "policy", policy_json(k), "counters",
-			      counters_json(k));
+	json_t *o = json_pack(
+		"{s:b, s:b, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "ok", 1, "ready", k->ready,
+		"uptime_s", (json_int_t)((clock_mono_ns() - k->started_ns) / NS_PER_SEC),
+		"discovery", k->discover_slow ? "polling" : "exec records", "processes",
+		processes_json(k), "servers", servers_json(k), "clusters", clusters_json(k),
+		"policy", policy_json(k), "counters", counters_json(k));
 
 	if (features) {
 		json_t *list = json_array();
@@ -251,7 +276,7 @@ static bool send_json(int fd, json_t *answer)
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 
 	if (text)
-		text[len++] = '\n';	/* in place of the terminator */
+		text[len++] = '\n'; /* in place of the terminator */
 	while (sent < len && poll(&p, 1, CONTROL_MS) > 0) {
 		ssize_t n = send(fd, text + sent, len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
 
@@ -267,10 +292,12 @@ static void answer_tail(struct keeper *k, int fd, json_t *request)
 {
 	const char *format = json_string_value(json_object_get(request, "format"));
 	enum recorder_format f = recorder_format_from_name(format ? format : "line");
-	json_t *ok = f == RECORDER_FORMAT_MAX ? failure("format is json or line") : json_pack("{s:b}", "ok", 1);
+	json_t *ok = f == RECORDER_FORMAT_MAX ? failure("format is json or line")
+					      : json_pack("{s:b}", "ok", 1);
 
 	if (send_json(fd, ok) && f != RECORDER_FORMAT_MAX)
-		recorder_subscribe(k->recorder_fd, fd, f, json_is_true(json_object_get(request, "color")),
+		recorder_subscribe(k->recorder_fd, fd, f,
+				   json_is_true(json_object_get(request, "color")),
 				   (unsigned)json_integer_value(json_object_get(request, "width")));
 	json_decref(ok);
 }
@@ -333,7 +360,8 @@ void keeper_control_accept(struct keeper *k)
 
 	if (fd < 0)
 		return;
-	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && (!peer.uid || in_group(peer.uid, peer.gid))) {
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) &&
+	    (!peer.uid || in_group(peer.uid, peer.gid))) {
 		if (read_line(fd, line, sizeof(line)))
 			answer(k, fd, line, !peer.uid);
 	} else {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Policies from files to force. The keeper only carries bytes: a short-lived sandboxed child parses and compiles them, the
- * worker judges by them, and the kernel gets the checked screen last, so nothing is enforced that nobody can judge.
+ * Policies from files to force. The keeper only carries bytes: a short-lived sandboxed child parses
+ * and compiles them, the worker judges by them, and the kernel gets the checked screen last, so
+ * nothing is enforced that nobody can judge.
  */
 #include "keeper.h"
 
@@ -25,7 +26,7 @@
 
 #define COMPILE_MS 10000
 
-struct compiled {		/* from the child, then its findings as text, then the screen */
+struct compiled { /* from the child, then its findings as text, then the screen */
 	uint32_t ok;
 	uint32_t text_len;
 	struct policy_summary summary;
@@ -53,7 +54,8 @@ static int add_file(const char *dir, const char *name, struct buf *blob, struct 
 	else if (!S_ISREG(st.st_mode))
 		rc = err_set(err, -EINVAL, "policy %s is no regular file", path);
 	else if (st.st_size > LIMIT_POLICY_FILE_BYTES)
-		rc = err_set(err, -EFBIG, "policy %s is larger than %d bytes", path, LIMIT_POLICY_FILE_BYTES);
+		rc = err_set(err, -EFBIG, "policy %s is larger than %d bytes", path,
+			     LIMIT_POLICY_FILE_BYTES);
 	if (rc)
 		goto out;
 	len = (uint32_t)strlen(path) + 1;
@@ -63,7 +65,9 @@ static int add_file(const char *dir, const char *name, struct buf *blob, struct 
 	buf_put(blob, &len, sizeof(len));
 	to = buf_grow(blob, len);
 	if (!to || read(fd, to, len) != (ssize_t)len)
-		rc = err_set(err, -EIO, "cannot read policy %s: it changed while it was read, or is too much", path);
+		rc = err_set(err, -EIO,
+			     "cannot read policy %s: it changed while it was read, or is too much",
+			     path);
 out:
 	if (fd >= 0)
 		close(fd);
@@ -77,12 +81,14 @@ static int read_sources(const char *path, struct buf *blob, struct err *err)
 	int n, rc = 0;
 
 	if (stat(path, &st))
-		return err_set(err, -errno, "cannot read the policies in %s: %s", path, strerror(errno));
+		return err_set(err, -errno, "cannot read the policies in %s: %s", path,
+			       strerror(errno));
 	if (!S_ISDIR(st.st_mode))
 		return add_file(path, "", blob, err);
 	n = scandir(path, &names, is_policy_file, alphasort);
 	if (n < 0)
-		return err_set(err, -errno, "cannot read the policies in %s: %s", path, strerror(errno));
+		return err_set(err, -errno, "cannot read the policies in %s: %s", path,
+			       strerror(errno));
 	for (int i = 0; i < n; i++) {
 		if (!rc)
 			rc = add_file(path, names[i]->d_name, blob, err);
@@ -134,7 +140,9 @@ static int compile(const struct buf *blob, uint64_t generation, uint32_t force_m
 	}
 	c.text_len = (uint32_t)report.text.len;
 	return write_all(out, &c, sizeof(c)) && write_all(out, buf_str(&report.text), c.text_len) &&
-			       write_all(out, &screen, sizeof(screen)) ? 0 : 1;
+			       write_all(out, &screen, sizeof(screen))
+		       ? 0
+		       : 1;
 }
 
 static bool read_all(int fd, void *data, size_t len, uint64_t until_ns)
@@ -157,7 +165,8 @@ static bool read_all(int fd, void *data, size_t len, uint64_t until_ns)
 	return true;
 }
 
-static int run_compiler(struct keeper *k, const struct buf *blob, struct compiled *c, struct dbf_screen *screen, struct err *err)
+static int run_compiler(struct keeper *k, const struct buf *blob, struct compiled *c,
+			struct dbf_screen *screen, struct err *err)
 {
 	uint64_t until = clock_mono_ns() + COMPILE_MS * NS_PER_MS;
 	int fds[2], rc = 0;
@@ -170,16 +179,22 @@ static int run_compiler(struct keeper *k, const struct buf *blob, struct compile
 	if (!pid)
 		_exit(compile(blob, k->generation + 1, k->opts.force_mode, fds[1]));
 	close(fds[1]);
-	if (pid < 0 || !read_all(fds[0], c, sizeof(*c), until) || c->text_len > sizeof(k->policy_error) * 64) {
-		rc = err_set(err, -EINVAL, "the policies could not be compiled: the compiler ended without an answer");
+	if (pid < 0 || !read_all(fds[0], c, sizeof(*c), until) ||
+	    c->text_len > sizeof(k->policy_error) * 64) {
+		rc = err_set(
+			err, -EINVAL,
+			"the policies could not be compiled: the compiler ended without an answer");
 		goto out;
 	}
 	text = calloc(1, c->text_len + 1UL);
 	if (!text || !read_all(fds[0], text, c->text_len, until))
-		rc = err_set(err, -EINVAL, "the policies could not be compiled: the compiler's answer is cut off");
+		rc = err_set(
+			err, -EINVAL,
+			"the policies could not be compiled: the compiler's answer is cut off");
 	else if (!c->ok)
 		rc = err_set(err, -EINVAL, "%s", text);
-	else if (!read_all(fds[0], screen, sizeof(*screen), until) || screen->state_cnt > DBF_SCREEN_STATES)
+	else if (!read_all(fds[0], screen, sizeof(*screen), until) ||
+		 screen->state_cnt > DBF_SCREEN_STATES)
 		rc = err_set(err, -EINVAL, "the policies could not be compiled: no usable screen");
 	free(text);
 out:
@@ -193,7 +208,9 @@ out:
 
 int keeper_send_policy(struct keeper *k)
 {
-	struct msg_policy m = { .generation = k->generation, .force_mode = k->opts.force_mode, .bytes = k->policy_bytes };
+	struct msg_policy m = { .generation = k->generation,
+				.force_mode = k->opts.force_mode,
+				.bytes = k->policy_bytes };
 
 	if (k->worker_fd < 0)
 		return -ENOTCONN;
@@ -210,13 +227,15 @@ int keeper_load_policy(struct keeper *k, struct err *err)
 	int fd = -1, rc;
 
 	buf_init(&blob, 32UL << 20);
-	rc = screen ? read_sources(k->opts.policy_dir, &blob, err) : err_set(err, -ENOMEM, "out of memory");
+	rc = screen ? read_sources(k->opts.policy_dir, &blob, err)
+		    : err_set(err, -ENOMEM, "out of memory");
 	if (!rc)
 		rc = run_compiler(k, &blob, &c, screen, err);
 	if (!rc) {
 		fd = memfd_create("dbfence-policies", MFD_CLOEXEC);
 		if (fd < 0 || !write_all(fd, buf_str(&blob), blob.len))
-			rc = err_set(err, -EIO, "cannot keep the policies in memory: %s", strerror(errno));
+			rc = err_set(err, -EIO, "cannot keep the policies in memory: %s",
+				     strerror(errno));
 	}
 	if (!rc) {
 		if (k->policy_fd >= 0)
@@ -271,15 +290,17 @@ void keeper_policy_ready(struct keeper *k, const struct msg_ready *m)
 		return;
 	k->policy_pending = false;
 	if (!m->ok) {
-		log_err("the worker could not use policy generation %llu; what was in force stays", (unsigned long long)m->generation);
+		log_err("the worker could not use policy generation %llu; what was in force stays",
+			(unsigned long long)m->generation);
 		return;
 	}
 	k->worker_ready = true;
 	if (kernel_set_policy(k->kernel, &config, k->screen))
 		log_err("cannot hand the policies to the kernel: %s", strerror(errno));
 	kernel_set_execute_gate(k->kernel, config.enforce);
-	snprintf(text, sizeof(text), "policy generation %llu: %u policies, %u rules, %u enforced", (unsigned long long)k->generation,
-		 k->summary.policies, k->summary.rules, k->summary.enforcing_rules);
+	snprintf(text, sizeof(text), "policy generation %llu: %u policies, %u rules, %u enforced",
+		 (unsigned long long)k->generation, k->summary.policies, k->summary.rules,
+		 k->summary.enforcing_rules);
 	log_info("%s", text);
 	record_policy(k, text);
 }

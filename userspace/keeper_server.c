@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Server binaries and clusters: attached when they appear, told to the kernel, forgotten when they go. */
+/* Server binaries and clusters: attached when they appear, told to the kernel, forgotten when they
+ * go. */
 #include "keeper.h"
 
 #include <errno.h>
@@ -15,17 +16,19 @@
 static struct keeper_server *server_lookup(struct keeper *k, const struct pg_server *s)
 {
 	for (unsigned i = 0; i < DBF_SERVERS; i++)
-		if (k->servers[i].used && k->servers[i].k.dev == s->dev && k->servers[i].k.ino == s->ino)
+		if (k->servers[i].used && k->servers[i].k.dev == s->dev &&
+		    k->servers[i].k.ino == s->ino)
 			return &k->servers[i];
 	return NULL;
 }
 
-static void record_coverage(struct keeper *k, const char *object, const char *state, const char *detail)
+static void record_coverage(struct keeper *k, const char *object, const char *state,
+			    const char *detail)
 {
 	Dbfence__Audit__V1__Record rec = DBFENCE__AUDIT__V1__RECORD__INIT;
 	Dbfence__Audit__V1__Coverage c = DBFENCE__AUDIT__V1__COVERAGE__INIT;
 
-	rec.vantage = (char *)(uintptr_t)"server";
+	rec.vantage = (char *)(uintptr_t) "server";
 	c.object = (char *)(uintptr_t)object;
 	c.state = (char *)(uintptr_t)state;
 	c.detail = (char *)(uintptr_t)detail;
@@ -57,7 +60,8 @@ static void server_new(struct keeper *k, const struct pg_server *s)
 		return;
 	}
 	if (!to->k.covered)
-		log_warn("%s (PostgreSQL %s) is observed in part: %s", s->exe, s->version, to->k.problem);
+		log_warn("%s (PostgreSQL %s) is observed in part: %s", s->exe, s->version,
+			 to->k.problem);
 	else
 		log_info("observing PostgreSQL %s, %s", s->version, s->exe);
 	record_coverage(k, s->exe, to->k.covered ? "covered" : "partial", to->k.problem);
@@ -109,13 +113,15 @@ static void cluster_set(struct keeper *k, const struct pg_server *s, const struc
 	if (!c)
 		c = cluster_lookup(k, 0);
 	if (!c) {
-		log_warn("more than %d clusters: nothing is enforced on postmaster %d", KEEPER_CLUSTERS, pm->pid);
+		log_warn("more than %d clusters: nothing is enforced on postmaster %d",
+			 KEEPER_CLUSTERS, pm->pid);
 		return;
 	}
 	c->pid = (uint32_t)pm->pid;
 	c->server = server ? (int)(server - k->servers) : -1;
 	c->pm = *pm;
-	entry.flags = (may_signal(k, pm) ? DBF_CLUSTER_ENFORCE : 0) | (is_standby(pm) ? DBF_CLUSTER_STANDBY : 0);
+	entry.flags = (may_signal(k, pm) ? DBF_CLUSTER_ENFORCE : 0) |
+		      (is_standby(pm) ? DBF_CLUSTER_STANDBY : 0);
 	c->flags = entry.flags;
 	if (kernel_set_cluster(k->kernel, c->pid, &entry))
 		log_warn("cannot tell the kernel about postmaster %u: %s", c->pid, strerror(errno));
@@ -130,16 +136,10 @@ void keeper_on_discovery(void *arg, enum discover_event event, const struct pg_s
 	struct keeper_cluster *c;
 
 	switch (event) {
-	case DISCOVER_SERVER_NEW:
-		server_new(k, server);
-		break;
-	case DISCOVER_SERVER_GONE:
-		server_gone(k, server);
-		break;
+	case DISCOVER_SERVER_NEW: server_new(k, server); break;
+	case DISCOVER_SERVER_GONE: server_gone(k, server); break;
 	case DISCOVER_POSTMASTER_NEW:
-	case DISCOVER_POSTMASTER_CHANGED:
-		cluster_set(k, server, pm);
-		break;
+	case DISCOVER_POSTMASTER_CHANGED: cluster_set(k, server, pm); break;
 	case DISCOVER_POSTMASTER_GONE:
 		c = cluster_lookup(k, (uint32_t)pm->pid);
 		if (c) {
@@ -147,7 +147,6 @@ void keeper_on_discovery(void *arg, enum discover_event event, const struct pg_s
 			*c = (struct keeper_cluster){};
 		}
 		break;
-	case DISCOVER_EVENT_MAX:
-		break;
+	case DISCOVER_EVENT_MAX: break;
 	}
 }

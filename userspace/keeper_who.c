@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Who is process N: program, user, cgroup, start. From /proc; nothing is guessed when the process is gone. */
+/* Who is process N: program, user, cgroup, start. From /proc; nothing is guessed when the process
+ * is gone. */
 #include "keeper.h"
 
 #include <stdio.h>
@@ -7,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NS_PER_TICK 10000000ULL	/* USER_HZ is 100 everywhere */
+#define NS_PER_TICK 10000000ULL /* USER_HZ is 100 everywhere */
 
 static bool read_proc(uint32_t pid, const char *name, char *buf, size_t cap)
 {
@@ -25,7 +26,8 @@ static bool read_proc(uint32_t pid, const char *name, char *buf, size_t cap)
 	return n > 0;
 }
 
-/* Field 22 of /proc/PID/stat; the name in field 2 may hold anything, so count from its last parenthesis. */
+/* Field 22 of /proc/PID/stat; the name in field 2 may hold anything, so count from its last
+ * parenthesis. */
 static uint64_t start_ticks(uint32_t pid)
 {
 	char buf[1024], *p;

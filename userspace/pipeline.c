@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * conn → sql → policy → audit, and the one arrow back (verdicts). Each callback of the connection stage is one function
- * here; record_*.c turn the results into protobuf.
+ * conn → sql → policy → audit, and the one arrow back (verdicts). Each callback of the connection
+ * stage is one function here; record_*.c turn the results into protobuf.
  */
 #include "pipeline.h"
 
@@ -17,7 +17,8 @@
 #include "pipeline_record.h"
 
 #define EXPRESSION_PREFIX "SELECT "
-#define PARSE_EXPRESSION 2	/* raw_parser's modes from here on: PL/pgSQL expressions and assignments */
+#define PARSE_EXPRESSION \
+	2 /* raw_parser's modes from here on: PL/pgSQL expressions and assignments */
 #define CLASSES_MAX 65536
 
 struct class_entry {
@@ -25,10 +26,10 @@ struct class_entry {
 	uint32_t id;
 };
 
-struct session_user {		/* hangs on conn_session.user */
+struct session_user { /* hangs on conn_session.user */
 	char client_address[64];
 	char server_address[128];
-	char application[DBF_NAME_BYTES];	/* when common was packed */
+	char application[DBF_NAME_BYTES]; /* when common was packed */
 	bool who_known;
 	struct record_common common;
 };
@@ -40,11 +41,11 @@ struct pipeline {
 	bool full_text;
 	struct conn_table *conns;
 	struct sql_engine *sql;
-	struct policy_set *set;		/* owned; NULL before the first load */
+	struct policy_set *set; /* owned; NULL before the first load */
 	uint64_t generation;
 	struct record_writer *writer;
 	uint8_t class_key[16];
-	struct class_entry *classes;	/* owned; open addressing */
+	struct class_entry *classes; /* owned; open addressing */
 	uint32_t class_cnt;
 	struct buf scratch;
 	uint64_t lost_batches, lost_execs;
@@ -81,15 +82,19 @@ static void fill_identity(struct conn_session *s, struct identity *who)
 	who->client_address = u->client_address[0] ? u->client_address : NULL;
 	who->client_port = i->client_port;
 	who->exe = s->who_known && s->who.exe[0] ? s->who.exe : NULL;
-	who->comm = s->who_known && s->who.comm[0] ? s->who.comm : i->client_comm[0] ? i->client_comm : NULL;
+	who->comm = s->who_known && s->who.comm[0] ? s->who.comm
+		    : i->client_comm[0]		   ? i->client_comm
+						   : NULL;
 	who->cgroup = s->who_known && s->who.cgroup[0] ? s->who.cgroup : NULL;
 	who->uid_known = i->client_known;
 	who->uid = i->client_uid;
 	who->pid = i->client_pid;
 }
 
-/* The packed part that the session's records share, packed again when something in it changed. NULL for an unknown session. */
-static const struct record_common *common_of(struct pipeline *p, struct conn_session *s, const struct identity *who)
+/* The packed part that the session's records share, packed again when something in it changed. NULL
+ * for an unknown session. */
+static const struct record_common *common_of(struct pipeline *p, struct conn_session *s,
+					     const struct identity *who)
 {
 	struct session_user *u = s->user;
 
@@ -97,7 +102,8 @@ static const struct record_common *common_of(struct pipeline *p, struct conn_ses
 		u = s->user = calloc(1, sizeof(*u));
 	if (!u)
 		return NULL;
-	if (u->common.len && u->who_known == s->who_known && !strcmp(u->application, s->application))
+	if (u->common.len && u->who_known == s->who_known &&
+	    !strcmp(u->application, s->application))
 		return &u->common;
 	memcpy(u->application, s->application, sizeof(u->application));
 	u->who_known = s->who_known;
@@ -115,8 +121,8 @@ static void hash_string(crypto_generichash_state *h, const char *s)
 }
 
 /*
- * The class of everything about a session that cannot change and that a policy can ask for. What a session can change
- * (application_name) is left out: decisions that rest on it are not remembered.
+ * The class of everything about a session that cannot change and that a policy can ask for. What a
+ * session can change (application_name) is left out: decisions that rest on it are not remembered.
  */
 static void class_digest(const struct identity *who, uint8_t *digest, const uint8_t *key)
 {
@@ -130,8 +136,10 @@ static void class_digest(const struct identity *who, uint8_t *digest, const uint
 	hash_string(&h, who->client_address);
 	hash_string(&h, who->exe);
 	hash_string(&h, who->cgroup);
-	crypto_generichash_update(&h, (const unsigned char *)&who->server_port, sizeof(who->server_port));
-	crypto_generichash_update(&h, (const unsigned char *)&who->uid_known, sizeof(who->uid_known));
+	crypto_generichash_update(&h, (const unsigned char *)&who->server_port,
+				  sizeof(who->server_port));
+	crypto_generichash_update(&h, (const unsigned char *)&who->uid_known,
+				  sizeof(who->uid_known));
 	crypto_generichash_update(&h, (const unsigned char *)&who->uid, sizeof(who->uid));
 	crypto_generichash_final(&h, digest, 16);
 }
@@ -169,7 +177,8 @@ static void session_opened(struct pipeline *p, struct conn_session *s)
 {
 	const struct dbf_session *i = &s->info;
 	struct session_user *u = calloc(1, sizeof(*u));
-	struct msg_who ask = { .session = { .session = s->start, .tgid = s->tgid }, .pid = i->client_pid,
+	struct msg_who ask = { .session = { .session = s->start, .tgid = s->tgid },
+			       .pid = i->client_pid,
 			       .start = i->client_start };
 
 	free(s->user);
@@ -182,7 +191,8 @@ static void session_opened(struct pipeline *p, struct conn_session *s)
 		record_address_text(i->client_addr, u->client_address, sizeof(u->client_address));
 		record_address_text(i->server_addr, u->server_address, sizeof(u->server_address));
 	}
-	/* A local client is classed once its program is known; until then nothing is remembered for it. */
+	/* A local client is classed once its program is known; until then nothing is remembered for
+	 * it. */
 	if (i->client_known)
 		p->ops.message(p->ctx, MSG_WHO, &ask, sizeof(ask));
 	else
@@ -206,40 +216,43 @@ static uint32_t effects_of_op(const struct conn_stmt *st)
 {
 	switch (st->op) {
 	case DBF_OP_SELECT:
-		return st->modifying_cte ? SQL_BIT(SQL_READ) | SQL_BIT(SQL_UNKNOWN) : SQL_BIT(SQL_READ);
-	case DBF_OP_UPDATE:
-		return SQL_BIT(SQL_MODIFY);
-	case DBF_OP_INSERT:
-		return SQL_BIT(SQL_WRITE);
-	case DBF_OP_DELETE:
-		return SQL_BIT(SQL_DELETE);
-	case DBF_OP_MERGE:
-		return SQL_BIT(SQL_WRITE) | SQL_BIT(SQL_MODIFY) | SQL_BIT(SQL_DELETE);
-	default:
-		return SQL_BIT(SQL_UNKNOWN);
+		return st->modifying_cte ? SQL_BIT(SQL_READ) | SQL_BIT(SQL_UNKNOWN)
+					 : SQL_BIT(SQL_READ);
+	case DBF_OP_UPDATE: return SQL_BIT(SQL_MODIFY);
+	case DBF_OP_INSERT: return SQL_BIT(SQL_WRITE);
+	case DBF_OP_DELETE: return SQL_BIT(SQL_DELETE);
+	case DBF_OP_MERGE: return SQL_BIT(SQL_WRITE) | SQL_BIT(SQL_MODIFY) | SQL_BIT(SQL_DELETE);
+	default: return SQL_BIT(SQL_UNKNOWN);
 	}
 }
 
 static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_stmt *st)
 {
-	if (st->missing & (1U << CONN_MISSING_TEXT_FAULT | 1U << CONN_MISSING_TEXT_LIMIT) || st->length_is_minimum)
-		return sql_unknown_facts(p->sql, SQL_UNKNOWN_TRUNCATED, effects_of_op(st), st->text, st->captured);
+	if (st->missing & (1U << CONN_MISSING_TEXT_FAULT | 1U << CONN_MISSING_TEXT_LIMIT) ||
+	    st->length_is_minimum)
+		return sql_unknown_facts(p->sql, SQL_UNKNOWN_TRUNCATED, effects_of_op(st), st->text,
+					 st->captured);
 	if (!st->captured && st->began && st->form == CONN_NESTED)
-		return sql_unknown_facts(p->sql, SQL_UNKNOWN_EMPTY_SOURCE, effects_of_op(st), "", 0);
+		return sql_unknown_facts(p->sql, SQL_UNKNOWN_EMPTY_SOURCE, effects_of_op(st), "",
+					 0);
 	if (st->form == CONN_FASTPATH)
-		return sql_unknown_facts(p->sql, SQL_UNKNOWN_EMPTY_SOURCE, SQL_BIT(SQL_PROCEDURAL), "", 0);
+		return sql_unknown_facts(p->sql, SQL_UNKNOWN_EMPTY_SOURCE, SQL_BIT(SQL_PROCEDURAL),
+					 "", 0);
 	if (st->form == CONN_REPLICATION)
-		return sql_unknown_facts(p->sql, SQL_UNKNOWN_SYNTAX, SQL_BIT(SQL_REPLICATION), st->text, st->captured);
+		return sql_unknown_facts(p->sql, SQL_UNKNOWN_SYNTAX, SQL_BIT(SQL_REPLICATION),
+					 st->text, st->captured);
 	if (st->mode >= PARSE_EXPRESSION) {
 		buf_reset(&p->scratch);
 		buf_puts(&p->scratch, EXPRESSION_PREFIX);
 		buf_put(&p->scratch, st->text, st->captured);
-		return sql_analyze(p->sql, buf_str(&p->scratch), p->scratch.len, st->session->standard_strings);
+		return sql_analyze(p->sql, buf_str(&p->scratch), p->scratch.len,
+				   st->session->standard_strings);
 	}
 	return sql_analyze(p->sql, st->text, st->captured, st->session->standard_strings);
 }
 
-static void judge(struct pipeline *p, const struct sql_facts *facts, const struct identity *who, struct policy_decision *d)
+static void judge(struct pipeline *p, const struct sql_facts *facts, const struct identity *who,
+		  struct policy_decision *d)
 {
 	if (!p->set) {
 		memset(d, 0, sizeof(*d));
@@ -250,7 +263,9 @@ static void judge(struct pipeline *p, const struct sql_facts *facts, const struc
 
 static enum dbf_action action_of(const struct policy_decision *d)
 {
-	return d->action == POLICY_KILL ? DBF_ACTION_KILL : d->action == POLICY_DENY ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
+	return d->action == POLICY_KILL	  ? DBF_ACTION_KILL
+	       : d->action == POLICY_DENY ? DBF_ACTION_DENY
+					  : DBF_ACTION_ALLOW;
 }
 
 static void on_hold(void *ctx, const struct conn_stmt *st)
@@ -265,11 +280,16 @@ static void on_hold(void *ctx, const struct conn_stmt *st)
 	fill_identity(st->session, &who);
 	judge(p, facts, &who, &d);
 	m.action = action_of(&d);
-	/* Only what was judged for exactly these bytes, this session's class and this generation is remembered. */
-	m.remember = v->hashed_len && v->hashed_len == st->captured && st->session->identity_class && !d.identity_volatile &&
+	/* Only what was judged for exactly these bytes, this session's class and this generation is
+	 * remembered. */
+	m.remember = v->hashed_len && v->hashed_len == st->captured &&
+		     st->session->identity_class && !d.identity_volatile &&
 		     v->policy_gen == (uint32_t)p->generation;
-	m.key = (struct dbf_verdict_key){ .hash = { v->hash[0], v->hash[1] }, .len = v->hashed_len, .mode = v->mode,
-					  .identity_class = st->session->identity_class, .policy_gen = v->policy_gen };
+	m.key = (struct dbf_verdict_key){ .hash = { v->hash[0], v->hash[1] },
+					  .len = v->hashed_len,
+					  .mode = v->mode,
+					  .identity_class = st->session->identity_class,
+					  .policy_gen = v->policy_gen };
 	p->stats.verdicts++;
 	p->ops.message(p->ctx, MSG_VERDICT, &m, sizeof(m));
 }
@@ -313,7 +333,8 @@ static void on_transaction(void *ctx, struct conn_session *s, const struct conn_
 	pipeline_emit(p);
 }
 
-/* The totals are recorded from the kernel's counters, see pipeline_losses(); this one is the session's mark. */
+/* The totals are recorded from the kernel's counters, see pipeline_losses(); this one is the
+ * session's mark. */
 static void on_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_t execs)
 {
 	struct pipeline *p = ctx;
@@ -322,14 +343,19 @@ static void on_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_t
 	(void)execs;
 	fill_identity(s, &who);
 	record_writer_begin(p->writer, common_of(p, s, &who), "gap");
-	record_writer_gap(p->writer, "session_hole", batches, 0, "records of this session are missing here");
+	record_writer_gap(p->writer, "session_hole", batches, 0,
+			  "records of this session are missing here");
 	pipeline_emit(p);
 }
 
-struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pipeline_ops *ops, void *ctx)
+struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pipeline_ops *ops,
+			      void *ctx)
 {
 	static const struct conn_ops conn_ops = {
-		.session = on_session, .hold = on_hold, .statement = on_statement, .transaction = on_transaction,
+		.session = on_session,
+		.hold = on_hold,
+		.statement = on_statement,
+		.transaction = on_transaction,
 		.gap = on_gap,
 	};
 	struct pipeline *p = calloc(1, sizeof(*p));
@@ -352,7 +378,8 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pip
 	p->classes = calloc(CLASSES_MAX, sizeof(*p->classes));
 	p->writer = record_writer_new(p->node);
 	p->conns = conn_table_new(&conn_ops, p);
-	p->sql = sql_engine_new(opts->cache_entries ? opts->cache_entries : LIMIT_SQL_CACHE_ENTRIES, key);
+	p->sql = sql_engine_new(opts->cache_entries ? opts->cache_entries : LIMIT_SQL_CACHE_ENTRIES,
+				key);
 	if (!p->classes || !p->writer || !p->conns || !p->sql) {
 		pipeline_free(p);
 		errno = ENOMEM;
@@ -412,8 +439,8 @@ void pipeline_losses(struct pipeline *p, uint64_t lost_batches, uint64_t lost_ex
 	if (lost_batches == p->lost_batches && lost_execs == p->lost_execs)
 		return;
 	record_writer_begin(p->writer, NULL, "gap");
-	record_writer_gap(p->writer, "ring_full", lost_batches - p->lost_batches, lost_execs - p->lost_execs,
-			  "the kernel had no room for these records");
+	record_writer_gap(p->writer, "ring_full", lost_batches - p->lost_batches,
+			  lost_execs - p->lost_execs, "the kernel had no room for these records");
 	p->lost_batches = lost_batches;
 	p->lost_execs = lost_execs;
 	pipeline_emit(p);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one place that knows all stages: kernel records in, verdicts and packed audit records out. Runs in the worker;
- * no privilege, no file, no log line above debug.
+ * The one place that knows all stages: kernel records in, verdicts and packed audit records out.
+ * Runs in the worker; no privilege, no file, no log line above debug.
  */
 #ifndef DBFENCE_PIPELINE_H
 #define DBFENCE_PIPELINE_H
@@ -26,11 +26,12 @@ struct pipeline_ops {
 struct pipeline_opts {
 	const char *node;	/* host name; copied */
 	bool full_text;		/* store texts as they are, not masked */
-	unsigned cache_entries;	/* of the SQL engine; 0: LIMIT_SQL_CACHE_ENTRIES */
+	unsigned cache_entries; /* of the SQL engine; 0: LIMIT_SQL_CACHE_ENTRIES */
 };
 
 /* NULL with errno. */
-struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pipeline_ops *ops, void *ctx);
+struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pipeline_ops *ops,
+			      void *ctx);
 void pipeline_free(struct pipeline *p);
 
 /* Judge by @set from now on. Owned: by the pipeline; the one before is freed. */

@@ -20,8 +20,9 @@
 #define NAME_MAX_BYTES 300
 
 static const char *const password_commands[] = {
-	"CREATE ROLE", "ALTER ROLE", "CREATE USER", "ALTER USER", "CREATE USER MAPPING", "ALTER USER MAPPING",
-	"CREATE SERVER", "ALTER SERVER", "CREATE SUBSCRIPTION", "ALTER SUBSCRIPTION",
+	"CREATE ROLE",	       "ALTER ROLE",	     "CREATE USER",   "ALTER USER",
+	"CREATE USER MAPPING", "ALTER USER MAPPING", "CREATE SERVER", "ALTER SERVER",
+	"CREATE SUBSCRIPTION", "ALTER SUBSCRIPTION",
 };
 
 #define R(name) Dbfence__Audit__V1__##name
@@ -40,12 +41,12 @@ struct record_writer {
 	R(Session) session;
 	R(Gap) gap;
 	R(Effect) effects[EFFECTS_MAX];
-	R(Effect) *effect_ptrs[EFFECTS_MAX];
+	R(Effect) * effect_ptrs[EFFECTS_MAX];
 	char names[EFFECTS_MAX][NAME_MAX_BYTES];
 	R(Part) parts[PARTS_MAX];
-	R(Part) *part_ptrs[PARTS_MAX];
+	R(Part) * part_ptrs[PARTS_MAX];
 	R(Match) matches[LIMIT_POLICY_MATCHES];
-	R(Match) *match_ptrs[LIMIT_POLICY_MATCHES];
+	R(Match) * match_ptrs[LIMIT_POLICY_MATCHES];
 	char *evidence[CONN_EVIDENCE_MAX];
 	char *incomplete[CONN_MISSING_MAX + 1];
 	char xact_id[80];
@@ -122,7 +123,8 @@ static void set_times(struct record_writer *w, uint64_t start_ns, uint64_t end_n
 	r->duration_us = end_ns > start_ns ? (end_ns - start_ns) / NS_PER_US : 0;
 }
 
-static void set_client(struct record_writer *w, const struct conn_session *s, const struct identity *who)
+static void set_client(struct record_writer *w, const struct conn_session *s,
+		       const struct identity *who)
 {
 	R(Client) *c = &w->client;
 
@@ -140,7 +142,8 @@ static void set_client(struct record_writer *w, const struct conn_session *s, co
 	w->rec.client = c;
 }
 
-static void set_server(struct record_writer *w, const struct conn_session *s, const struct identity *who)
+static void set_server(struct record_writer *w, const struct conn_session *s,
+		       const struct identity *who)
 {
 	R(Server) *v = &w->server;
 
@@ -155,7 +158,8 @@ static void set_server(struct record_writer *w, const struct conn_session *s, co
 	w->rec.server = v;
 }
 
-void record_writer_begin(struct record_writer *w, const struct record_common *common, const char *kind)
+void record_writer_begin(struct record_writer *w, const struct record_common *common,
+			 const char *kind)
 {
 	R(Record) *r = &w->rec;
 	uint64_t mono = clock_mono_ns();
@@ -169,8 +173,8 @@ void record_writer_begin(struct record_writer *w, const struct record_common *co
 	set_times(w, mono, mono);
 }
 
-void record_writer_common(struct record_writer *w, const struct conn_session *s, const struct identity *who,
-			  struct record_common *out)
+void record_writer_common(struct record_writer *w, const struct conn_session *s,
+			  const struct identity *who, struct record_common *out)
 {
 	static const char *const majors[] = { "13", "14", "15", "16", "17", "18" };
 	R(Record) *r = &w->rec;
@@ -193,7 +197,8 @@ void record_writer_common(struct record_writer *w, const struct conn_session *s,
 	out->len = need <= sizeof(out->bytes) ? dbfence__audit__v1__record__pack(r, out->bytes) : 0;
 }
 
-void record_writer_session(struct record_writer *w, const struct conn_session *s, enum conn_event event, const char *reason)
+void record_writer_session(struct record_writer *w, const struct conn_session *s,
+			   enum conn_event event, const char *reason)
 {
 	w->session = (R(Session))INIT(SESSION);
 	w->session.event = str(conn_event_name(event));
@@ -229,7 +234,8 @@ static void set_xact_id(struct record_writer *w, const struct conn_session *s, u
 	w->rec.transaction_id = w->xact_id;
 }
 
-void record_writer_transaction(struct record_writer *w, const struct conn_session *s, const struct conn_xact *x)
+void record_writer_transaction(struct record_writer *w, const struct conn_session *s,
+			       const struct conn_xact *x)
 {
 	static const char *const states[] = { "unknown", "committed", "rolled_back" };
 
@@ -243,7 +249,8 @@ void record_writer_transaction(struct record_writer *w, const struct conn_sessio
 	w->rec.transaction = &w->transaction;
 }
 
-void record_writer_gap(struct record_writer *w, const char *reason, uint64_t records, uint64_t execs, const char *detail)
+void record_writer_gap(struct record_writer *w, const char *reason, uint64_t records,
+		       uint64_t execs, const char *detail)
 {
 	w->gap = (R(Gap))INIT(GAP);
 	w->gap.reason = str(reason);
@@ -256,7 +263,7 @@ void record_writer_gap(struct record_writer *w, const char *reason, uint64_t rec
 static void add_effect(struct record_writer *w, enum sql_effect effect, const struct sql_object *o)
 {
 	size_t at = w->rec.n_effects;
-	R(Effect) *e;
+	R(Effect) * e;
 
 	if (at >= EFFECTS_MAX)
 		return;
@@ -265,7 +272,8 @@ static void add_effect(struct record_writer *w, enum sql_effect effect, const st
 	e->kind = str(sql_effect_name(effect));
 	if (o) {
 		if (o->schema) {
-			snprintf(w->names[at], sizeof(w->names[at]), "%.140s.%.140s", o->schema, o->name);
+			snprintf(w->names[at], sizeof(w->names[at]), "%.140s.%.140s", o->schema,
+				 o->name);
 			e->object = w->names[at];
 		} else {
 			e->object = str(o->name);
@@ -316,17 +324,20 @@ static void set_effects(struct record_writer *w, const struct sql_facts *facts)
 				add_effect(w, e, NULL);
 }
 
-/* Statements that can carry a password are masked even where full texts are wanted; so is what could not be read. */
+/* Statements that can carry a password are masked even where full texts are wanted; so is what
+ * could not be read. */
 static bool holds_password(const struct sql_facts *facts)
 {
 	for (unsigned i = 0; i < facts->stmt_cnt; i++)
-		for (size_t k = 0; k < sizeof(password_commands) / sizeof(password_commands[0]); k++)
+		for (size_t k = 0; k < sizeof(password_commands) / sizeof(password_commands[0]);
+		     k++)
 			if (!strcmp(facts->stmts[i].command, password_commands[k]))
 				return true;
 	return false;
 }
 
-/* protobuf strings are UTF-8 without NUL; a database's encoding may be another, and a client may send anything. */
+/* protobuf strings are UTF-8 without NUL; a database's encoding may be another, and a client may
+ * send anything. */
 static void put_utf8(struct buf *out, const char *text, size_t len)
 {
 	const unsigned char *at = (const unsigned char *)text, *end = at + len;
@@ -350,7 +361,8 @@ static void put_utf8(struct buf *out, const char *text, size_t len)
 	}
 }
 
-static void set_text(struct record_writer *w, const struct conn_stmt *st, const struct sql_facts *facts, bool full)
+static void set_text(struct record_writer *w, const struct conn_stmt *st,
+		     const struct sql_facts *facts, bool full)
 {
 	R(Statement) *s = &w->statement;
 
@@ -375,7 +387,8 @@ static void set_text(struct record_writer *w, const struct conn_stmt *st, const 
 		s->unknown_reason = str(sql_unknown_name(facts->unknown));
 }
 
-static void set_parts(struct record_writer *w, const struct conn_stmt *st, const struct sql_facts *facts)
+static void set_parts(struct record_writer *w, const struct conn_stmt *st,
+		      const struct sql_facts *facts)
 {
 	R(Statement) *s = &w->statement;
 	unsigned cnt = st->part_cnt > facts->stmt_cnt ? st->part_cnt : facts->stmt_cnt;
@@ -394,7 +407,8 @@ static void set_parts(struct record_writer *w, const struct conn_stmt *st, const
 			p->rows = st->parts[i].rows;
 			p->outcome = str("executed");
 		} else {
-			p->outcome = str(i == st->part_cnt ? conn_outcome_name(st->outcome) : "not_reached");
+			p->outcome = str(i == st->part_cnt ? conn_outcome_name(st->outcome)
+							   : "not_reached");
 		}
 		s->n_statements++;
 	}
@@ -403,8 +417,17 @@ static void set_parts(struct record_writer *w, const struct conn_stmt *st, const
 static const char *why_name(enum dbf_why why)
 {
 	static const char *const names[DBF_WHY_MAX] = {
-		"", "keeper_silent", "deadman_silent", "no_hold_slot", "ring_full", "text_fault", "interrupts_held_off",
-		"not_enforced_here", "signal_failed", "standby", "inside_ddl",
+		"",
+		"keeper_silent",
+		"deadman_silent",
+		"no_hold_slot",
+		"ring_full",
+		"text_fault",
+		"interrupts_held_off",
+		"not_enforced_here",
+		"signal_failed",
+		"standby",
+		"inside_ddl",
 	};
 
 	return why < DBF_WHY_MAX ? names[why] : "";
@@ -412,13 +435,14 @@ static const char *why_name(enum dbf_why why)
 
 static const char *gate_name(enum dbf_gate gate)
 {
-	static const char *const names[DBF_GATE_MAX] = { "", "parse", "execute", "executor", "utility", "replication" };
+	static const char *const names[DBF_GATE_MAX] = { "",	     "parse",	"execute",
+							 "executor", "utility", "replication" };
 
 	return gate < DBF_GATE_MAX ? names[gate] : "";
 }
 
-static void set_decision(struct record_writer *w, const struct conn_stmt *st, const struct policy_decision *d,
-			 uint64_t generation)
+static void set_decision(struct record_writer *w, const struct conn_stmt *st,
+			 const struct policy_decision *d, uint64_t generation)
 {
 	const struct policy_match *m = d->deciding;
 	R(Decision) *o = &w->decision;
@@ -452,17 +476,22 @@ static void set_decision(struct record_writer *w, const struct conn_stmt *st, co
 	w->statement.gate = str(gate_name(st->verdict.gate));
 	o->acted = st->verdict.signalled;
 	if (st->verdict.how == DBF_HOW_FAIL ||
-	    (st->verdict.how == DBF_HOW_HOLD && st->verdict.resolver && st->verdict.resolver != DBF_BY_KEEPER)) {
+	    (st->verdict.how == DBF_HOW_HOLD && st->verdict.resolver &&
+	     st->verdict.resolver != DBF_BY_KEEPER)) {
 		o->by_fail_mode = true;
-		o->undecided_reason = str(st->verdict.how == DBF_HOW_FAIL ? why_name(st->verdict.why) : "verdict_late");
+		o->undecided_reason =
+			str(st->verdict.how == DBF_HOW_FAIL ? why_name(st->verdict.why)
+							    : "verdict_late");
 		o->action = str(st->verdict.action == DBF_ACTION_ALLOW ? "allow" : "deny");
 	}
 	if (st->verdict.how == DBF_HOW_HOLD) {
 		w->hold = (R(Hold))INIT(HOLD);
 		w->hold.held_us = st->verdict.held_ns / NS_PER_US;
 		w->hold.resolved_by = str(hold_resolver_name(st->verdict.resolver));
-		w->hold.deadline_us = st->verdict.deadline_ns > st->verdict.since_ns ?
-					      (st->verdict.deadline_ns - st->verdict.since_ns) / NS_PER_US : 0;
+		w->hold.deadline_us =
+			st->verdict.deadline_ns > st->verdict.since_ns
+				? (st->verdict.deadline_ns - st->verdict.since_ns) / NS_PER_US
+				: 0;
 		w->rec.hold = &w->hold;
 	}
 }
@@ -505,8 +534,9 @@ static void set_lists(struct record_writer *w, const struct conn_stmt *st)
 		w->incomplete[r->n_incomplete++] = str("identity");
 }
 
-void record_writer_statement(struct record_writer *w, const struct conn_stmt *st, const struct sql_facts *facts,
-			     const struct policy_decision *d, uint64_t generation, bool full_text)
+void record_writer_statement(struct record_writer *w, const struct conn_stmt *st,
+			     const struct sql_facts *facts, const struct policy_decision *d,
+			     uint64_t generation, bool full_text)
 {
 	R(Record) *r = &w->rec;
 
@@ -550,11 +580,12 @@ const void *record_writer_pack(struct record_writer *w, size_t *len)
 	if (w->common)
 		buf_put(&w->out, w->common->bytes, w->common->len);
 	to = w->out.len + need <= LIMIT_RECORD_BYTES ? buf_grow(&w->out, need) : NULL;
-	if (!to) {	/* an enormous text: the record stays, without it */
+	if (!to) { /* an enormous text: the record stays, without it */
 		if (!w->rec.statement || !w->statement.text[0])
 			return NULL;
 		w->statement.text = str("");
-		w->incomplete[w->rec.n_incomplete ? w->rec.n_incomplete - 1 : 0] = str("record_limit");
+		w->incomplete[w->rec.n_incomplete ? w->rec.n_incomplete - 1 : 0] =
+			str("record_limit");
 		w->rec.n_incomplete = w->rec.n_incomplete ? w->rec.n_incomplete : 1;
 		w->rec.n_effects = 0;
 		w->statement.n_statements = 0;

@@ -19,12 +19,12 @@
 #include "priv/sandbox.h"
 #include "source/ring.h"
 
-#define OUT_MAX (32UL << 20)	/* records waiting for a recorder that is slow or being replaced */
+#define OUT_MAX (32UL << 20) /* records waiting for a recorder that is slow or being replaced */
 #define OUT_FLUSH (64UL << 10)
 #define BATCH_RECORDS 1024
 #define POLL_BUSY_MS 4
 #define POLL_IDLE_MS 200
-#define IDLE_ROUNDS 5		/* empty polls before the reader asks to be woken */
+#define IDLE_ROUNDS 5 /* empty polls before the reader asks to be woken */
 #define SOURCES_BYTES_MAX (64UL << 20)
 
 struct worker {
@@ -32,9 +32,9 @@ struct worker {
 	struct pipeline *pipeline;
 	struct ring *ring;
 	int epoll;
-	struct buf out;		/* whole frames, the first perhaps partly sent */
+	struct buf out; /* whole frames, the first perhaps partly sent */
 	size_t sent;
-	uint64_t dropped;	/* frames that found no room */
+	uint64_t dropped; /* frames that found no room */
 	uint64_t last_beat_ns;
 	bool stop;
 	char msg[sizeof(struct msg_who_answer) + 64];
@@ -44,8 +44,8 @@ struct worker {
 static void on_record(void *ctx, const void *body, size_t len)
 {
 	struct worker *w = ctx;
-	unsigned char head[4] = { (unsigned char)len, (unsigned char)(len >> 8), (unsigned char)(len >> 16),
-				  (unsigned char)(len >> 24) };
+	unsigned char head[4] = { (unsigned char)len, (unsigned char)(len >> 8),
+				  (unsigned char)(len >> 16), (unsigned char)(len >> 24) };
 
 	if (w->out.len + sizeof(head) + len > OUT_MAX) {
 		w->dropped++;
@@ -74,7 +74,7 @@ static void out_flush(struct worker *w)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			break;
-		if (n < 0) {	/* the recorder is gone; the keeper brings a new stream */
+		if (n < 0) { /* the recorder is gone; the keeper brings a new stream */
 			close(w->opts.records_fd);
 			w->opts.records_fd = -1;
 			break;
@@ -87,14 +87,16 @@ static void out_flush(struct worker *w)
 	}
 }
 
-/* Forget the frames that were sent whole; a frame cut off in a dead recorder is sent again from its start. */
+/* Forget the frames that were sent whole; a frame cut off in a dead recorder is sent again from its
+ * start. */
 static void out_rewind(struct worker *w)
 {
 	const unsigned char *p = (const unsigned char *)w->out.data;
 	size_t at = 0;
 
 	while (at + 4 <= w->sent) {
-		size_t len = 4 + ((size_t)p[at] | (size_t)p[at + 1] << 8 | (size_t)p[at + 2] << 16 | (size_t)p[at + 3] << 24);
+		size_t len = 4 + ((size_t)p[at] | (size_t)p[at + 1] << 8 | (size_t)p[at + 2] << 16 |
+				  (size_t)p[at + 3] << 24);
 
 		if (at + len > w->sent)
 			break;
@@ -105,7 +107,8 @@ static void out_rewind(struct worker *w)
 	w->sent = 0;
 }
 
-int worker_unpack_sources(const char *blob, size_t len, struct policy_source *out, size_t cap, size_t *cnt)
+int worker_unpack_sources(const char *blob, size_t len, struct policy_source *out, size_t cap,
+			  size_t *cnt)
 {
 	size_t at = 0;
 
@@ -126,7 +129,9 @@ int worker_unpack_sources(const char *blob, size_t len, struct policy_source *ou
 		}
 		if (*cnt >= cap || !part_len[0] || part[0][part_len[0] - 1])
 			return -EPROTO;
-		out[(*cnt)++] = (struct policy_source){ .name = part[0], .yaml = part[1], .len = part_len[1] };
+		out[(*cnt)++] = (struct policy_source){ .name = part[0],
+							.yaml = part[1],
+							.len = part_len[1] };
 	}
 	return 0;
 }
@@ -140,7 +145,8 @@ static int load_policy(struct worker *w, const struct msg_policy *m, const char 
 	int rc;
 
 	policy_report_init(&report);
-	rc = sources ? worker_unpack_sources(blob, m->bytes, sources, LIMIT_POLICY_FILES, &cnt) : -ENOMEM;
+	rc = sources ? worker_unpack_sources(blob, m->bytes, sources, LIMIT_POLICY_FILES, &cnt)
+		     : -ENOMEM;
 	if (!rc)
 		rc = policy_set_load(sources, cnt, m->generation, &set, &report);
 	if (!rc && m->force_mode)
@@ -162,7 +168,8 @@ static int handle_policy(void *ctx, const struct chan_msg *msg)
 
 	if (m->bytes && m->bytes <= SOURCES_BYTES_MAX)
 		blob = malloc(m->bytes);
-	if (blob && !lseek(msg->fd, 0, SEEK_SET) && read(msg->fd, blob, m->bytes) == (ssize_t)m->bytes)
+	if (blob && !lseek(msg->fd, 0, SEEK_SET) &&
+	    read(msg->fd, blob, m->bytes) == (ssize_t)m->bytes)
 		rc = load_policy(w, m, blob);
 	else if (!m->bytes)
 		rc = load_policy(w, m, "");
@@ -203,7 +210,8 @@ static int handle_stop(void *ctx, const struct chan_msg *msg)
 
 static const struct chan_rule rules[] = {
 	{ MSG_POLICY, sizeof(struct msg_policy), sizeof(struct msg_policy), true, handle_policy },
-	{ MSG_WHO_ANSWER, sizeof(struct msg_who_answer), sizeof(struct msg_who_answer), false, handle_who },
+	{ MSG_WHO_ANSWER, sizeof(struct msg_who_answer), sizeof(struct msg_who_answer), false,
+	  handle_who },
 	{ MSG_RECORDS, 0, 0, true, handle_records },
 	{ MSG_STOP, 0, 0, false, handle_stop },
 };
@@ -245,8 +253,10 @@ static void drain(struct worker *w)
 {
 	while (ring_consume(w->ring, BATCH_RECORDS, feed, w) == BATCH_RECORDS)
 		read_keeper(w);
-	pipeline_losses(w->pipeline, __atomic_load_n(&w->opts.vitals->counts[DBF_COUNT_LOST_BATCHES], __ATOMIC_RELAXED),
-			__atomic_load_n(&w->opts.vitals->counts[DBF_COUNT_LOST_EXECS], __ATOMIC_RELAXED));
+	pipeline_losses(
+		w->pipeline,
+		__atomic_load_n(&w->opts.vitals->counts[DBF_COUNT_LOST_BATCHES], __ATOMIC_RELAXED),
+		__atomic_load_n(&w->opts.vitals->counts[DBF_COUNT_LOST_EXECS], __ATOMIC_RELAXED));
 	out_flush(w);
 }
 
@@ -260,7 +270,7 @@ static void loop(struct worker *w)
 
 		if (sleeping) {
 			__atomic_store_n(&w->opts.doorbell->asleep, 1, __ATOMIC_SEQ_CST);
-			if (ring_backlog(w->ring))	/* it came before the bell was armed */
+			if (ring_backlog(w->ring)) /* it came before the bell was armed */
 				sleeping = false;
 		}
 		epoll_wait(w->epoll, ev, 2, sleeping ? POLL_IDLE_MS : POLL_BUSY_MS);
@@ -275,7 +285,8 @@ static void loop(struct worker *w)
 
 static int enter_sandbox(const struct worker *w)
 {
-	int keep[] = { STDERR_FILENO, w->opts.ring_fd, w->opts.keeper_fd, w->opts.records_fd, w->epoll };
+	int keep[] = { STDERR_FILENO, w->opts.ring_fd, w->opts.keeper_fd, w->opts.records_fd,
+		       w->epoll };
 	struct sandbox_profile profile = sandbox_profile_get(SANDBOX_WORKER);
 	struct err err = {};
 	int rc;
@@ -302,12 +313,15 @@ int worker_run(const struct worker_opts *opts)
 
 	log_set_who("dbfenced worker");
 	w = (struct worker){ .opts = *opts };
-	w.table = (struct chan_table){ .rules = rules, .rule_cnt = sizeof(rules) / sizeof(rules[0]), .ctx = &w };
+	w.table = (struct chan_table){ .rules = rules,
+				       .rule_cnt = sizeof(rules) / sizeof(rules[0]),
+				       .ctx = &w };
 	buf_init(&w.out, OUT_MAX);
 	w.ring = ring_open(opts->ring_fd, opts->ring_bytes);
 	w.epoll = epoll_create1(EPOLL_CLOEXEC);
 	w.pipeline = pipeline_new(&popts, &ops, &w);
-	if (!w.ring || w.epoll < 0 || !w.pipeline || epoll_ctl(w.epoll, EPOLL_CTL_ADD, opts->ring_fd, &ring_ev) ||
+	if (!w.ring || w.epoll < 0 || !w.pipeline ||
+	    epoll_ctl(w.epoll, EPOLL_CTL_ADD, opts->ring_fd, &ring_ev) ||
 	    epoll_ctl(w.epoll, EPOLL_CTL_ADD, opts->keeper_fd, &keeper_ev)) {
 		log_err("cannot start: %s", strerror(errno));
 		return 1;

@@ -2,21 +2,25 @@
 /*
  * The last resort of a hold: the kernel itself ends it when no process of ours is left to do so.
  *
- *   SIGSTOP sent by a gate ──▶ signal_generate arms the slot's timer ──(deadline + grace)──▶ still OPEN? the fail mode
+ *   SIGSTOP sent by a gate ──▶ signal_generate arms the slot's timer ──(deadline + grace)──▶ still
+ * OPEN? the fail mode
  *
- * Timers are not allowed in uprobes, hence the tracepoint. The grace lets the dead-man come first while it lives.
+ * Timers are not allowed in uprobes, hence the tracepoint. The grace lets the dead-man come first
+ * while it lives.
  *
- * Signals are refused (EPERM) while the timer's CPU is idle or runs a kernel thread, and while the CPU's last one is on
- * its way (EBUSY). On an idle node that can last for seconds, so the postmaster, which is a process like any other, is
- * asked to run the release on its next way to user mode; it is woken for that and notices nothing. A refused release
- * puts the slot back to OPEN, so that a dead-man, a start or a disarm may still end it; whoever put it back sees to the
+ * Signals are refused (EPERM) while the timer's CPU is idle or runs a kernel thread, and while the
+ * CPU's last one is on its way (EBUSY). On an idle node that can last for seconds, so the
+ * postmaster, which is a process like any other, is asked to run the release on its next way to
+ * user mode; it is woken for that and notices nothing. A refused release puts the slot back to
+ * OPEN, so that a dead-man, a start or a disarm may still end it; whoever put it back sees to the
  * next try. There is no last one: the slot leaves OPEN at the latest when its process exits.
  *
- * The signal kfunc exists from Linux 6.13 on: on older kernels this program is not loaded. Task work exists from 6.18 on.
+ * The signal kfunc exists from Linux 6.13 on: on older kernels this program is not loaded. Task
+ * work exists from 6.18 on.
  */
 
 #define CLOCK_MONOTONIC 1
-#define RELEASE_GRACE_NS (40 * 1000 * 1000ULL)		/* the dead-man looks every 20 ms */
+#define RELEASE_GRACE_NS (40 * 1000 * 1000ULL) /* the dead-man looks every 20 ms */
 #define RELEASE_RETRY_NS (1000 * 1000ULL)
 #define RELEASE_RETRY_SLOW_NS (20 * 1000 * 1000ULL)
 #define RELEASE_FAST_RETRIES 10000
@@ -25,9 +29,12 @@ const volatile bool cfg_task_work;
 
 extern struct task_struct *bpf_task_from_pid(s32 pid) __weak __ksym;
 extern void bpf_task_release(struct task_struct *task) __weak __ksym;
-extern int bpf_send_signal_task(struct task_struct *task, int sig, enum pid_type type, u64 value) __weak __ksym;
-extern int bpf_task_work_schedule_signal_impl(struct task_struct *task, struct bpf_task_work *tw, void *map__map,
-					      int (*callback)(struct bpf_map *map, void *key, void *value),
+extern int bpf_send_signal_task(struct task_struct *task, int sig, enum pid_type type,
+				u64 value) __weak __ksym;
+extern int bpf_task_work_schedule_signal_impl(struct task_struct *task, struct bpf_task_work *tw,
+					      void *map__map,
+					      int (*callback)(struct bpf_map *map, void *key,
+							      void *value),
 					      void *aux__prog) __weak __ksym;
 
 /* SIGINT first: a process that was let go may finish its statement before the second signal. */
@@ -45,7 +52,8 @@ static __always_inline bool release_signal(struct task_struct *task, struct rele
 	return true;
 }
 
-/* End an overdue hold by its fail mode. False when the slot was put back: it must be tried again. */
+/* End an overdue hold by its fail mode. False when the slot was put back: it must be tried again.
+ */
 static __always_inline bool release_end(struct dbf_hold_slot *slot, struct release *r)
 {
 	u64 open = DBF_STATE(r->seq, DBF_HOLD_OPEN);
@@ -71,7 +79,9 @@ static __always_inline bool release_end(struct dbf_hold_slot *slot, struct relea
 
 static __always_inline void release_retry(struct release *r)
 {
-	bpf_timer_start(&r->timer, r->attempts++ < RELEASE_FAST_RETRIES ? RELEASE_RETRY_NS : RELEASE_RETRY_SLOW_NS, 0);
+	bpf_timer_start(
+		&r->timer,
+		r->attempts++ < RELEASE_FAST_RETRIES ? RELEASE_RETRY_NS : RELEASE_RETRY_SLOW_NS, 0);
 }
 
 /* In the postmaster. */

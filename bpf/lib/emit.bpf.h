@@ -2,7 +2,8 @@
 /*
  * Rank 3. Facts into the backend's batch, batches into the ring.
  *
- * The reader is woken only when it said that it sleeps, or when somebody waits for it (a hold, a session that opens).
+ * The reader is woken only when it said that it sleeps, or when somebody waits for it (a hold, a
+ * session that opens).
  */
 #ifndef DBF_EMIT_BPF_H
 #define DBF_EMIT_BPF_H
@@ -21,7 +22,8 @@ static __always_inline u64 emit_wakeup(bool wake)
 	return wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-/* Send what was gathered. 0, or 1 when the ring is full: then the loss is counted and told with the next batch. */
+/* Send what was gathered. 0, or 1 when the ring is full: then the loss is counted and told with the
+ * next batch. */
 GLOBAL_FN int emit_flush(struct backend *b, bool wake)
 {
 	u64 used;
@@ -55,7 +57,8 @@ GLOBAL_FN int emit_flush(struct backend *b, bool wake)
 	return err ? 1 : 0;
 }
 
-/* Room for one fact of at most @max bytes (a constant, at most FACT_MAX), flushing first when needed. */
+/* Room for one fact of at most @max bytes (a constant, at most FACT_MAX), flushing first when
+ * needed. */
 static __always_inline void *emit_room(struct backend *b, u32 max)
 {
 	if (b->used + max > DBF_BATCH_BYTES)
@@ -64,7 +67,8 @@ static __always_inline void *emit_room(struct backend *b, u32 max)
 }
 
 /* Fill in the header of the fact written at emit_room() and count it in. */
-static __always_inline void emit_commit(struct backend *b, enum dbf_fact_kind kind, u32 len, u32 arg, u64 ts)
+static __always_inline void emit_commit(struct backend *b, enum dbf_fact_kind kind, u32 len,
+					u32 arg, u64 ts)
 {
 	struct dbf_fact *f = (struct dbf_fact *)&b->data[bounded_mask(b->used, DBF_BATCH_BYTES)];
 

@@ -2,8 +2,8 @@
 /*
  * Rank 2. Every map, and the state kept per backend.
  *
- * A batch's facts are written at data[used]; `used` never exceeds DBF_BATCH_BYTES, and data[] has room for the
- * largest fact behind that, so a write at a masked offset is always inside.
+ * A batch's facts are written at data[used]; `used` never exceeds DBF_BATCH_BYTES, and data[] has
+ * room for the largest fact behind that, so a write at a masked offset is always inside.
  */
 #ifndef DBF_MAPS_BPF_H
 #define DBF_MAPS_BPF_H
@@ -11,8 +11,8 @@
 #include "lib/bounded.bpf.h"
 
 /*
- * Which load of the object this is. A new daemon attaches its own programs beside the pinned ones of the last, then
- * makes itself the active instance: at no moment do both act, or neither.
+ * Which load of the object this is. A new daemon attaches its own programs beside the pinned ones
+ * of the last, then makes itself the active instance: at no moment do both act, or neither.
  */
 const volatile unsigned int cfg_instance = 1;
 
@@ -22,14 +22,14 @@ const volatile unsigned int cfg_instance = 1;
 #define WINDOW_BYTES 512
 #define FACT_MAX (sizeof(struct dbf_fact) + sizeof(struct dbf_exec) + DBF_TEXT_CHUNK)
 
-struct frame {			/* an execution that has not returned, as far as the stack pointer tells */
+struct frame { /* an execution that has not returned, as far as the stack pointer tells */
 	u64 sp;
 	u64 query_desc;
 	u32 exec_id;
-	u32 fold;		/* index + 1 into folds, 0 none */
+	u32 fold; /* index + 1 into folds, 0 none */
 };
 
-struct fold {			/* a nested text whose repeats are counted, not reported */
+struct fold { /* a nested text whose repeats are counted, not reported */
 	u64 ptr;
 	u64 hash[2];
 	u64 rows;
@@ -38,19 +38,19 @@ struct fold {			/* a nested text whose repeats are counted, not reported */
 	u32 len;
 	u32 exec_id;
 	u32 parent_id;
-	u32 executions;		/* since the last report */
-	u32 epoch;		/* texts may have been freed since an older one */
+	u32 executions; /* since the last report */
+	u32 epoch;	/* texts may have been freed since an older one */
 	u32 policy_gen;
 };
 
-struct text {			/* what text_fact() read, for judging */
-	u32 off;		/* of its bytes in backend.data, a multiple of 8 */
+struct text {	 /* what text_fact() read, for judging */
+	u32 off; /* of its bytes in backend.data, a multiple of 8 */
 	u32 len;
-	u32 whole;		/* all of it is in this one chunk */
+	u32 whole; /* all of it is in this one chunk */
 	u32 fault;
 };
 
-struct running {		/* what an executor or utility entry was called with */
+struct running { /* what an executor or utility entry was called with */
 	u64 ptr;
 	u64 sp;
 	u64 query_desc;
@@ -59,10 +59,10 @@ struct running {		/* what an executor or utility entry was called with */
 	u32 gate;
 	u32 again;
 	u32 flags;
-	u32 len;		/* of the statement in its source; 0: to the end */
+	u32 len; /* of the statement in its source; 0: to the end */
 };
 
-struct judging {		/* a text at a gate */
+struct judging { /* a text at a gate */
 	u64 ptr;
 	u32 gate;
 	u32 exec_id;
@@ -73,37 +73,38 @@ struct judging {		/* a text at a gate */
 
 /* Large: what would overflow the programs' 512 bytes of stack lives here too. */
 struct backend {
-	/* What every hit touches stands together: the server evicts our cache lines between two hits. */
-	u32 kind;		/* enum dbf_session_kind; 0: not looked at yet */
-	u32 reader_epoch;	/* which reader was told of this session */
+	/* What every hit touches stands together: the server evicts our cache lines between two
+	 * hits. */
+	u32 kind;	  /* enum dbf_session_kind; 0: not looked at yet */
+	u32 reader_epoch; /* which reader was told of this session */
 	u32 server;
 	u32 tgid;
 	u64 session;
-	u64 base;		/* load address of the server's binary */
+	u64 base; /* load address of the server's binary */
 	u32 postmaster;
-	u32 cycle;		/* counts ReadyForQuery */
+	u32 cycle; /* counts ReadyForQuery */
 	u32 next_exec_id;
-	u32 top_id;		/* the top-level execution of this cycle, 0 before it */
-	u64 parse_ptr;		/* the client's text parsed last in this cycle, 0 none */
-	u32 parse_executed;	/* id given to its execution, 0 none yet */
-	u32 top_in_ddl;		/* it creates a function: texts inside are only checked */
-	u64 nested_parse_ptr;	/* parsed inside, not executed yet */
-	u64 execute_ptr;	/* reported at the Execute gate, not run yet */
+	u32 top_id;	      /* the top-level execution of this cycle, 0 before it */
+	u64 parse_ptr;	      /* the client's text parsed last in this cycle, 0 none */
+	u32 parse_executed;   /* id given to its execution, 0 none yet */
+	u32 top_in_ddl;	      /* it creates a function: texts inside are only checked */
+	u64 nested_parse_ptr; /* parsed inside, not executed yet */
+	u64 execute_ptr;      /* reported at the Execute gate, not run yet */
 	u32 execute_id;
-	u32 epoch;		/* counts texts parsed inside executions */
+	u32 epoch; /* counts texts parsed inside executions */
 	u32 depth;
-	u32 folded;		/* some fold is in use */
+	u32 folded; /* some fold is in use */
 	u32 fold_next;
-	u32 hold_slot;		/* index + 1, 0 none */
+	u32 hold_slot; /* index + 1, 0 none */
 
-	u32 carry_len;		/* bytes of a split message header */
-	u32 ready;		/* ReadyForQuery was seen in the last secure_write */
+	u32 carry_len; /* bytes of a split message header */
+	u32 ready;     /* ReadyForQuery was seen in the last secure_write */
 	u8 carry[8];
-	u64 skip;		/* bytes of the current message still to come */
-	u32 skip_kept;		/* of which so many are wanted */
+	u64 skip;      /* bytes of the current message still to come */
+	u32 skip_kept; /* of which so many are wanted */
 	u32 rows;
 	u64 row_bytes;
-	u64 write_start, write_end;	/* of the last secure_write */
+	u64 write_start, write_end; /* of the last secure_write */
 
 	u64 judged_ptr;
 	u32 judged_cycle;
@@ -112,8 +113,9 @@ struct backend {
 	u32 hold_seq;
 	u64 hold_ptr;
 	u32 hold_top;
-	u32 denial_open;	/* a reject whose error was not seen yet */
-	u32 nested_denials;	/* in this cycle: a caller that catches them ends its session with the second */
+	u32 denial_open;    /* a reject whose error was not seen yet */
+	u32 nested_denials; /* in this cycle: a caller that catches them ends its session with the
+			       second */
 	u32 execs;
 	u32 lost_batches;
 	u32 lost_execs;
@@ -122,14 +124,14 @@ struct backend {
 	struct running run;
 	struct frame frames[FRAMES];
 
-	struct dbf_batch head;	/* sent together with data */
+	struct dbf_batch head; /* sent together with data */
 	u8 data[DBF_BATCH_BYTES + FACT_MAX + 64];
 
 	struct judging judge;
 	struct dbf_verdict proto;
 	u64 text_hash[2];
 	char compare[2][COMPARE_BYTES];
-	u8 window[WINDOW_BYTES + 16];	/* a short write to the client, whole */
+	u8 window[WINDOW_BYTES + 16]; /* a short write to the client, whole */
 	struct fold folds[FOLDS];
 };
 
@@ -183,16 +185,16 @@ struct {
 	__type(value, struct dbf_hold_slot);
 } holds SEC(".maps");
 
-struct bpf_task_work {		/* as in the kernel, which knows it by its name from 6.18 on */
+struct bpf_task_work { /* as in the kernel, which knows it by its name from 6.18 on */
 	u64 __opaque;
 } __attribute__((aligned(8)));
 
-struct release {		/* what ends a slot's hold when nobody else does */
+struct release { /* what ends a slot's hold when nobody else does */
 	struct bpf_timer timer;
 	struct bpf_task_work work;
-	u32 seq;		/* of the hold it was armed for */
-	u32 attempts;		/* that the kernel refused */
-	u32 interrupted;	/* SIGINT was sent, SIGCONT is owed */
+	u32 seq;	 /* of the hold it was armed for */
+	u32 attempts;	 /* that the kernel refused */
+	u32 interrupted; /* SIGINT was sent, SIGCONT is owed */
 	u32 pad;
 };
 
@@ -213,7 +215,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
-	__type(key, u32);	/* tgid of a postmaster */
+	__type(key, u32); /* tgid of a postmaster */
 	__type(value, struct dbf_cluster);
 } clusters SEC(".maps");
 
@@ -228,13 +230,13 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct dbf_session_key);
-	__type(value, u32);	/* identity class */
+	__type(value, u32); /* identity class */
 } classes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
-	__type(key, u64);	/* struct sock *, while it connects */
+	__type(key, u64); /* struct sock *, while it connects */
 	__type(value, struct dbf_tcp_client);
 } connecting SEC(".maps");
 

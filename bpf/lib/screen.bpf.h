@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Rank 4. Runs the screen's automaton over a text in the batch: can any enforcing rule match at all? */
+/* Rank 4. Runs the screen's automaton over a text in the batch: can any enforcing rule match at
+ * all? */
 #ifndef DBF_SCREEN_BPF_H
 #define DBF_SCREEN_BPF_H
 
@@ -29,7 +30,8 @@ static long screen_step(u32 i, struct screening *s)
 		/* data[] reaches a chunk beyond the batch, and off + len never passes that. */
 		byte = s->b->data[bounded_max(s->off + at + k, DBF_BATCH_BYTES + DBF_TEXT_CHUNK)];
 		class = s->screen->class_of[byte];
-		next = s->screen->next[s->state & (DBF_SCREEN_STATES - 1)][class & (DBF_SCREEN_CLASSES - 1)];
+		next = s->screen->next[s->state & (DBF_SCREEN_STATES - 1)]
+				      [class & (DBF_SCREEN_CLASSES - 1)];
 		s->state = next & (DBF_SCREEN_STATES - 1);
 		if (next & DBF_SCREEN_ACCEPT) {
 			s->hit = 1;

@@ -2,8 +2,9 @@
 /*
  * Rank 4. Whose backend is this: finds or makes its state, and says who it is once.
  *
- * A probe's cookie holds the server's index in its top byte and the probe's virtual address below, so that the
- * load address is the instruction pointer minus that address, without knowing where a binary is mapped.
+ * A probe's cookie holds the server's index in its top byte and the probe's virtual address below,
+ * so that the load address is the instruction pointer minus that address, without knowing where a
+ * binary is mapped.
  */
 #ifndef DBF_TASK_BPF_H
 #define DBF_TASK_BPF_H
@@ -11,7 +12,7 @@
 #include "lib/text.bpf.h"
 
 #define COOKIE_SERVER(cookie) ((u32)((cookie) >> 56))
-#define COOKIE_VADDR(cookie) ((cookie) & 0x00ffffffffffffffULL)
+#define COOKIE_VADDR(cookie) ((cookie)&0x00ffffffffffffffULL)
 
 static __always_inline u64 task_user_u64(u64 addr)
 {
@@ -93,8 +94,10 @@ static __always_inline struct sock *task_sock(struct task_struct *task, int fd)
 	return BPF_CORE_READ(socket, sk);
 }
 
-/* The process at the other end, when it is on this node: a unix socket knows its peer, TCP is looked up. */
-static __always_inline void task_find_client(struct dbf_session *s, struct task_struct *task, int fd)
+/* The process at the other end, when it is on this node: a unix socket knows its peer, TCP is
+ * looked up. */
+static __always_inline void task_find_client(struct dbf_session *s, struct task_struct *task,
+					     int fd)
 {
 	struct sock *sk = task_sock(task, fd);
 	struct dbf_tcp_key key = {};
@@ -140,10 +143,12 @@ static __always_inline void task_describe(struct dbf_session *s, struct dbf_serv
 	if (family == AF_UNIX) {
 		s->transport = DBF_TRANSPORT_UNIX;
 		s->client_port = 0;
-		bpf_probe_read_user_str(s->socket_path, sizeof(s->socket_path), (void *)(port + srv->port_laddr + 2));
+		bpf_probe_read_user_str(s->socket_path, sizeof(s->socket_path),
+					(void *)(port + srv->port_laddr + 2));
 	} else {
 		task_user_sockaddr(port + srv->port_laddr, s->server_addr, &s->server_port);
-		s->transport = task_user_u8(port + srv->port_ssl) ? DBF_TRANSPORT_TLS : DBF_TRANSPORT_TCP;
+		s->transport =
+			task_user_u8(port + srv->port_ssl) ? DBF_TRANSPORT_TLS : DBF_TRANSPORT_TCP;
 	}
 	task_user_name(s->database, port + srv->port_database);
 	task_user_name(s->user, port + srv->port_user);
@@ -151,8 +156,8 @@ static __always_inline void task_describe(struct dbf_session *s, struct dbf_serv
 }
 
 /*
- * First sight of a process, or the first since a new reader took the ring: say who it is. @opening: its first words to the
- * client, so it is new; otherwise it was there before.
+ * First sight of a process, or the first since a new reader took the ring: say who it is. @opening:
+ * its first words to the client, so it is new; otherwise it was there before.
  */
 GLOBAL_FN int task_open(struct backend *b, struct dbf_server *srv, bool opening)
 {
@@ -190,15 +195,17 @@ GLOBAL_FN int task_open(struct backend *b, struct dbf_server *srv, bool opening)
 	emit_commit(b, DBF_FACT_OPEN, fact_len, 0, bpf_ktime_get_ns());
 	/* The client may be gone in a moment: let user space look at it now. */
 	if (emit_flush(b, true))
-		b->reader_epoch = 0;	/* tell it again */
+		b->reader_epoch = 0; /* tell it again */
 	return 0;
 }
 
 /*
- * The state of the process that hit this probe, or NULL when it has none to have. *srv is never NULL with it. A
- * forked child inherits memory, not storage, so a postmaster's children start clean.
+ * The state of the process that hit this probe, or NULL when it has none to have. *srv is never
+ * NULL with it. A forked child inherits memory, not storage, so a postmaster's children start
+ * clean.
  */
-static __always_inline struct backend *task_backend(struct pt_regs *ctx, struct dbf_server **srv, bool opening)
+static __always_inline struct backend *task_backend(struct pt_regs *ctx, struct dbf_server **srv,
+						    bool opening)
 {
 	struct dbf_vitals *v = vitals_get();
 	u64 cookie;
@@ -210,7 +217,8 @@ static __always_inline struct backend *task_backend(struct pt_regs *ctx, struct 
 	*srv = task_server(COOKIE_SERVER(cookie));
 	if (!*srv || !(*srv)->valid)
 		return NULL;
-	b = bpf_task_storage_get(&backends, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	b = bpf_task_storage_get(&backends, bpf_get_current_task_btf(), NULL,
+				 BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!b) {
 		count_add(DBF_COUNT_NO_STORAGE, 1);
 		return NULL;

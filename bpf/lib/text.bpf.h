@@ -2,15 +2,15 @@
 /*
  * Rank 4. SQL text out of the server's memory, into facts.
  *
- * Reads never fault pages in: a sleepable program can lose its stack to another task. A page that is not there
- * makes the text `fault`, which is undecided, never allowed.
+ * Reads never fault pages in: a sleepable program can lose its stack to another task. A page that
+ * is not there makes the text `fault`, which is undecided, never allowed.
  */
 #ifndef DBF_TEXT_BPF_H
 #define DBF_TEXT_BPF_H
 
 #include "lib/emit.bpf.h"
 
-enum text_end { TEXT_END, TEXT_GOES_ON, TEXT_LIMIT, TEXT_FAULT };	/* arg of DBF_FACT_TEXT */
+enum text_end { TEXT_END, TEXT_GOES_ON, TEXT_LIMIT, TEXT_FAULT }; /* arg of DBF_FACT_TEXT */
 
 GLOBAL_FN int text_more(struct backend *b, u64 ptr)
 {
@@ -20,8 +20,10 @@ GLOBAL_FN int text_more(struct backend *b, u64 ptr)
 		u8 *at = emit_room(b, sizeof(struct dbf_fact) + DBF_TEXT_CHUNK);
 		long n = bpf_probe_read_user_str(at + sizeof(struct dbf_fact), DBF_TEXT_CHUNK,
 						 (void *)(ptr + i * (DBF_TEXT_CHUNK - 1)));
-		u32 end = n < 0 ? TEXT_FAULT : n < DBF_TEXT_CHUNK ? TEXT_END :
-			  i + 1 < DBF_TEXT_CHUNKS ? TEXT_GOES_ON : TEXT_LIMIT;
+		u32 end = n < 0			    ? TEXT_FAULT
+			  : n < DBF_TEXT_CHUNK	    ? TEXT_END
+			  : i + 1 < DBF_TEXT_CHUNKS ? TEXT_GOES_ON
+						    : TEXT_LIMIT;
 		u64 len = n > 0 ? bounded_max(n - 1, DBF_TEXT_CHUNK) : 0;
 
 		emit_commit(b, DBF_FACT_TEXT, sizeof(struct dbf_fact) + len, end, 0);
@@ -32,15 +34,18 @@ GLOBAL_FN int text_more(struct backend *b, u64 ptr)
 }
 
 /*
- * Append a fact whose payload is @head_size bytes that begin with a struct dbf_text, then the text at @ptr. The
- * caller has filled in the rest of the head at text_head(). Only the first chunk is described in @t.
+ * Append a fact whose payload is @head_size bytes that begin with a struct dbf_text, then the text
+ * at @ptr. The caller has filled in the rest of the head at text_head(). Only the first chunk is
+ * described in @t.
  */
-static __always_inline void text_fact(struct backend *b, u32 kind, u32 head_size, u64 ptr, u32 flags, struct text *t)
+static __always_inline void text_fact(struct backend *b, u32 kind, u32 head_size, u64 ptr,
+				      u32 flags, struct text *t)
 {
 	u32 limit = b->run.len;
 	u8 *at = &b->data[bounded_mask(b->used, DBF_BATCH_BYTES)];
 	struct dbf_text *head = (struct dbf_text *)(at + sizeof(struct dbf_fact));
-	long n = bpf_probe_read_user_str(at + sizeof(struct dbf_fact) + head_size, DBF_TEXT_CHUNK, (void *)ptr);
+	long n = bpf_probe_read_user_str(at + sizeof(struct dbf_fact) + head_size, DBF_TEXT_CHUNK,
+					 (void *)ptr);
 	u64 len = n > 0 ? bounded_max(n - 1, DBF_TEXT_CHUNK) : 0;
 
 	/* One statement of a longer source: it ends before the NUL. */

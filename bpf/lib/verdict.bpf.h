@@ -2,12 +2,14 @@
 /*
  * Rank 5. What happens to a text at a gate: cache, screen, hold, fail mode; and the signals.
  *
- * Nothing is signalled or stopped unless the process is a client backend of a postmaster we know and holds off no
- * interrupts: a stopped process that owns a lightweight lock stops the whole server, and a cancel would be deferred.
- * SIGKILL is never sent: the postmaster would restart every session.
+ * Nothing is signalled or stopped unless the process is a client backend of a postmaster we know
+ * and holds off no interrupts: a stopped process that owns a lightweight lock stops the whole
+ * server, and a cancel would be deferred. SIGKILL is never sent: the postmaster would restart every
+ * session.
  *
- * A hold: claim a free slot, SIGSTOP ourselves (it takes effect on the way back to user mode), tell user space. The
- * order matters: an answer that comes at once must find the stop already pending, so that its SIGCONT removes it.
+ * A hold: claim a free slot, SIGSTOP ourselves (it takes effect on the way back to user mode), tell
+ * user space. The order matters: an answer that comes at once must find the stop already pending,
+ * so that its SIGCONT removes it.
  */
 #ifndef DBF_VERDICT_BPF_H
 #define DBF_VERDICT_BPF_H
@@ -25,7 +27,8 @@ static __always_inline enum dbf_why verdict_may_signal(struct backend *b, struct
 		return DBF_WHY_NOT_OURS;
 	if (!cluster || !(cluster->flags & DBF_CLUSTER_ENFORCE))
 		return DBF_WHY_NOT_OURS;
-	if (task_user_u32(b->base + srv->interrupt_holdoff) || task_user_u32(b->base + srv->cancel_holdoff) ||
+	if (task_user_u32(b->base + srv->interrupt_holdoff) ||
+	    task_user_u32(b->base + srv->cancel_holdoff) ||
 	    task_user_u32(b->base + srv->crit_section))
 		return DBF_WHY_BUSY;
 	return DBF_WHY_NONE;
@@ -46,7 +49,8 @@ static __always_inline u32 verdict_signal_of(u32 action)
 	return action == DBF_ACTION_KILL ? SIGTERM : action == DBF_ACTION_DENY ? SIGINT : 0;
 }
 
-/* Rejects inside this statement that an error followed, this one included: several gates may reject one attempt. */
+/* Rejects inside this statement that an error followed, this one included: several gates may reject
+ * one attempt. */
 static __always_inline u32 verdict_count_nested(struct backend *b)
 {
 	if (!b->denial_open)
@@ -72,7 +76,8 @@ GLOBAL_FN int hold_claim(u32 max)
 		state = slot->state;
 		if (DBF_STATE_OF(state) != DBF_HOLD_FREE)
 			continue;
-		if (__sync_val_compare_and_swap(&slot->state, state, state | DBF_HOLD_CLAIMED) == state)
+		if (__sync_val_compare_and_swap(&slot->state, state, state | DBF_HOLD_CLAIMED) ==
+		    state)
 			return i + 1;
 	}
 	return 0;
@@ -85,7 +90,8 @@ static __always_inline void hold_free(struct dbf_hold_slot *slot, u32 seq)
 
 static __always_inline struct dbf_verdict *verdict_fact(struct backend *b)
 {
-	struct dbf_verdict *v = emit_room(b, sizeof(struct dbf_fact) + sizeof(*v)) + sizeof(struct dbf_fact);
+	struct dbf_verdict *v =
+		emit_room(b, sizeof(struct dbf_fact) + sizeof(*v)) + sizeof(struct dbf_fact);
 
 	__builtin_memset(v, 0, sizeof(*v));
 	return v;
@@ -93,7 +99,8 @@ static __always_inline struct dbf_verdict *verdict_fact(struct backend *b)
 
 static __always_inline void verdict_commit(struct backend *b)
 {
-	emit_commit(b, DBF_FACT_VERDICT, sizeof(struct dbf_fact) + sizeof(struct dbf_verdict), 0, bpf_ktime_get_ns());
+	emit_commit(b, DBF_FACT_VERDICT, sizeof(struct dbf_fact) + sizeof(struct dbf_verdict), 0,
+		    bpf_ktime_get_ns());
 }
 
 /* Is a stop possible now? Reasons not to are never errors: the fail mode decides at once. */
@@ -113,7 +120,8 @@ static __always_inline enum dbf_why hold_refusal(struct backend *b, struct dbf_c
 	return DBF_WHY_NONE;
 }
 
-/* Stop here until user space answers. DBF_WHY_NONE when the stop is pending and user space was told. */
+/* Stop here until user space answers. DBF_WHY_NONE when the stop is pending and user space was
+ * told. */
 GLOBAL_FN int hold_begin(struct backend *b)
 {
 	struct dbf_config *cfg = config_get();
@@ -147,7 +155,8 @@ GLOBAL_FN int hold_begin(struct backend *b)
 		hold_free(slot, seq);
 		return DBF_WHY_SIGNAL;
 	}
-	__sync_val_compare_and_swap(&slot->state, DBF_STATE(seq, DBF_HOLD_CLAIMED), DBF_STATE(seq, DBF_HOLD_OPEN));
+	__sync_val_compare_and_swap(&slot->state, DBF_STATE(seq, DBF_HOLD_CLAIMED),
+				    DBF_STATE(seq, DBF_HOLD_OPEN));
 	v = verdict_fact(b);
 	*v = b->proto;
 	v->how = DBF_HOW_HOLD;
@@ -167,8 +176,8 @@ GLOBAL_FN int hold_begin(struct backend *b)
 }
 
 /*
- * First thing at every hit: a hold of ours may have ended. Settled: say how, free the slot. Still open: a stranger sent
- * SIGCONT; stop again. Returns false while the process is to stop again.
+ * First thing at every hit: a hold of ours may have ended. Settled: say how, free the slot. Still
+ * open: a stranger sent SIGCONT; stop again. Returns false while the process is to stop again.
  */
 static __always_inline bool hold_settle(struct backend *b)
 {
@@ -186,8 +195,9 @@ static __always_inline bool hold_settle(struct backend *b)
 		verdict_signal(SIGSTOP);
 		return false;
 	}
-	b->judged_action = st == DBF_HOLD_KILLED ? DBF_ACTION_KILL :
-			   st == DBF_HOLD_DENIED ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
+	b->judged_action = st == DBF_HOLD_KILLED   ? DBF_ACTION_KILL
+			   : st == DBF_HOLD_DENIED ? DBF_ACTION_DENY
+						   : DBF_ACTION_ALLOW;
 	if (b->judged_action == DBF_ACTION_DENY && !b->hold_top && verdict_count_nested(b) > 1) {
 		b->judged_action = DBF_ACTION_KILL;
 		verdict_signal(SIGTERM);
@@ -224,7 +234,9 @@ static __always_inline u32 verdict_cached(struct backend *b, struct dbf_config *
 {
 	struct judging *j = &b->judge;
 	struct dbf_session_key sk = { .session = b->session, .tgid = b->tgid };
-	struct dbf_verdict_key key = { .len = j->text.len, .policy_gen = cfg->policy_gen, .mode = j->mode };
+	struct dbf_verdict_key key = { .len = j->text.len,
+				       .policy_gen = cfg->policy_gen,
+				       .mode = j->mode };
 	u32 *class = bpf_map_lookup_elem(&classes, &sk);
 	struct dbf_verdict_value *value;
 
@@ -257,8 +269,9 @@ static __always_inline u32 verdict_fail(struct backend *b, struct dbf_config *cf
 }
 
 /*
- * Judge the text that was just put into the batch, described in b->judge. The enum dbf_action, NONE while it is held. Everything that acts is told to user space with a verdict fact; what
- * the screen lets pass is not.
+ * Judge the text that was just put into the batch, described in b->judge. The enum dbf_action, NONE
+ * while it is held. Everything that acts is told to user space with a verdict fact; what the screen
+ * lets pass is not.
  */
 GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 {
@@ -271,8 +284,11 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 		return DBF_ACTION_ALLOW;
 	j = &b->judge;
 	countable = j->text.whole && !j->text.fault;
-	b->proto = (struct dbf_verdict){ .ptr = j->ptr, .gate = j->gate, .exec_id = j->exec_id,
-					 .text_len = j->text.len, .policy_gen = cfg->policy_gen };
+	b->proto = (struct dbf_verdict){ .ptr = j->ptr,
+					 .gate = j->gate,
+					 .exec_id = j->exec_id,
+					 .text_len = j->text.len,
+					 .policy_gen = cfg->policy_gen };
 	b->judged_ptr = j->ptr;
 	b->judged_cycle = b->cycle;
 	b->judged_gen = cfg->policy_gen;
@@ -293,7 +309,7 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 		return action;
 	}
 	why = verdict_may_signal(b, srv);
-	if (why == DBF_WHY_NOT_OURS)	/* nothing is enforced here: only observed */
+	if (why == DBF_WHY_NOT_OURS) /* nothing is enforced here: only observed */
 		return DBF_ACTION_ALLOW;
 	if (why)
 		return verdict_fail(b, cfg, why);
@@ -305,7 +321,8 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 		*v = b->proto;
 		v->how = DBF_HOW_CACHE;
 		v->action = action;
-		v->signal = verdict_signal(verdict_signal_of(action)) ? verdict_signal_of(action) : 0;
+		v->signal =
+			verdict_signal(verdict_signal_of(action)) ? verdict_signal_of(action) : 0;
 		verdict_commit(b);
 		count_add(DBF_COUNT_CACHE_DENY, 1);
 		b->judged_action = action;
@@ -325,11 +342,11 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 }
 
 /*
- * An execution of a text that was judged in this cycle: repeat a denial that has not taken effect yet. True when the
- * text needs judging.
+ * An execution of a text that was judged in this cycle: repeat a denial that has not taken effect
+ * yet. True when the text needs judging.
  */
-static __always_inline bool verdict_again(struct backend *b, struct dbf_server *srv, struct dbf_config *cfg, u64 ptr, u32 gate,
-					  u32 exec_id)
+static __always_inline bool verdict_again(struct backend *b, struct dbf_server *srv,
+					  struct dbf_config *cfg, u64 ptr, u32 gate, u32 exec_id)
 {
 	struct dbf_verdict *v;
 
@@ -346,7 +363,9 @@ static __always_inline bool verdict_again(struct backend *b, struct dbf_server *
 	v->action = b->judged_action;
 	v->exec_id = exec_id;
 	v->policy_gen = cfg->policy_gen;
-	v->signal = verdict_signal(verdict_signal_of(b->judged_action)) ? verdict_signal_of(b->judged_action) : 0;
+	v->signal = verdict_signal(verdict_signal_of(b->judged_action))
+			    ? verdict_signal_of(b->judged_action)
+			    : 0;
 	verdict_commit(b);
 	return false;
 }

@@ -1,36 +1,51 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the client is told, read from secure_write(Port *, void *ptr, size_t len): plain text under TLS too.
+ * What the client is told, read from secure_write(Port *, void *ptr, size_t len): plain text under
+ * TLS too.
  *
- * The backend's message stream is followed exactly, message by message, across calls: a header or a message may be
- * split at the end of the server's buffer. Messages with meaning are copied up to DBF_MESSAGE_BYTES; rows and COPY data
- * are counted. ReadyForQuery ends the cycle and sends the batch.
+ * The backend's message stream is followed exactly, message by message, across calls: a header or a
+ * message may be split at the end of the server's buffer. Messages with meaning are copied up to
+ * DBF_MESSAGE_BYTES; rows and COPY data are counted. ReadyForQuery ends the cycle and sends the
+ * batch.
  */
 
 struct walk {
 	struct backend *b;
 	u64 at;
 	u64 end;
-	u64 window;	/* address of what b->window holds; 0: it holds nothing */
+	u64 window; /* address of what b->window holds; 0: it holds nothing */
 };
 
-/* C complete, E error, Z ready, I empty, s suspended, 1 2 3 parse/bind/close done, R authentication, S parameter,
- * G H W copy, V function result, n no data */
+/* C complete, E error, Z ready, I empty, s suspended, 1 2 3 parse/bind/close done, R
+ * authentication, S parameter, G H W copy, V function result, n no data */
 static __always_inline bool reply_kept(u8 type)
 {
 	switch (type) {
-	case 'C': case 'E': case 'Z': case 'I': case 's': case '1': case '2': case '3': case 'R': case 'S':
-	case 'G': case 'H': case 'W': case 'V':
-		return true;
+	case 'C':
+	case 'E':
+	case 'Z':
+	case 'I':
+	case 's':
+	case '1':
+	case '2':
+	case '3':
+	case 'R':
+	case 'S':
+	case 'G':
+	case 'H':
+	case 'W':
+	case 'V': return true;
 	}
 	return false;
 }
 
-static __always_inline void reply_put(struct walk *w, u32 kind, u8 type, u32 length, u64 at, u64 avail)
+static __always_inline void reply_put(struct walk *w, u32 kind, u8 type, u32 length, u64 at,
+				      u64 avail)
 {
 	struct backend *b = w->b;
 	u32 head_len = kind == DBF_FACT_REPLY ? sizeof(struct dbf_reply) : 0;
-	u8 *to = emit_room(b, sizeof(struct dbf_fact) + sizeof(struct dbf_reply) + DBF_MESSAGE_BYTES);
+	u8 *to = emit_room(b,
+			   sizeof(struct dbf_fact) + sizeof(struct dbf_reply) + DBF_MESSAGE_BYTES);
 	u64 n = bounded_max(avail, DBF_MESSAGE_BYTES);
 
 	if (kind == DBF_FACT_REPLY) {
@@ -45,7 +60,8 @@ static __always_inline void reply_put(struct walk *w, u32 kind, u8 type, u32 len
 		b->row_bytes = 0;
 	}
 	to += sizeof(struct dbf_fact) + head_len;
-	if (w->window && n <= 16) {	/* most are that short; room and window both have some behind their end */
+	if (w->window &&
+	    n <= 16) { /* most are that short; room and window both have some behind their end */
 		u64 off = bounded_mask(at - w->window, WINDOW_BYTES);
 
 		*(u64 *)to = *(u64 *)&b->window[off];
@@ -60,7 +76,8 @@ static __always_inline void reply_message(struct walk *w)
 {
 	struct backend *b = w->b;
 	u8 type = b->carry[0];
-	u32 length = ((u32)b->carry[1] << 24 | (u32)b->carry[2] << 16 | (u32)b->carry[3] << 8 | b->carry[4]);
+	u32 length = ((u32)b->carry[1] << 24 | (u32)b->carry[2] << 16 | (u32)b->carry[3] << 8 |
+		      b->carry[4]);
 	u64 here;
 
 	b->carry_len = 0;
@@ -72,7 +89,7 @@ static __always_inline void reply_message(struct walk *w)
 		b->rows++;
 		b->row_bytes += length;
 	} else if (reply_kept(type)) {
-		if (type == 'Z')	/* what ran inside belongs before the end of the cycle */
+		if (type == 'Z') /* what ran inside belongs before the end of the cycle */
 			stmt_end_folds(b);
 		reply_put(w, DBF_FACT_REPLY, type, length, w->at, here);
 		if (b->skip && here < DBF_MESSAGE_BYTES)
@@ -95,7 +112,8 @@ static long reply_step(u32 i, struct walk *w)
 		u64 n = left < b->skip ? left : b->skip;
 
 		if (b->skip_kept) {
-			reply_put(w, DBF_FACT_REPLY_MORE, 0, 0, w->at, n < b->skip_kept ? n : b->skip_kept);
+			reply_put(w, DBF_FACT_REPLY_MORE, 0, 0, w->at,
+				  n < b->skip_kept ? n : b->skip_kept);
 			b->skip_kept -= n < b->skip_kept ? n : b->skip_kept;
 		}
 		b->skip -= n;
@@ -163,7 +181,8 @@ int BPF_KPROBE(secure_write, u64 port, u64 ptr, u64 len)
 	b->write_start = ptr;
 	b->write_end = ptr + len;
 	w = (struct walk){ .b = b, .at = ptr, .end = ptr + len };
-	if (len && len <= WINDOW_BYTES && !bpf_probe_read_user(b->window, bounded_max(len, WINDOW_BYTES), (void *)ptr))
+	if (len && len <= WINDOW_BYTES &&
+	    !bpf_probe_read_user(b->window, bounded_max(len, WINDOW_BYTES), (void *)ptr))
 		w.window = ptr;
 	bpf_loop(1 << 20, reply_step, &w, 0);
 	if (w.at < w.end)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Sessions' ends, errors, transaction ids, and everything that is rare: replication commands, the function-call
- * protocol, commits inside procedures; and which process opened a TCP connection on this node.
+ * Sessions' ends, errors, transaction ids, and everything that is rare: replication commands, the
+ * function-call protocol, commits inside procedures; and which process opened a TCP connection on
+ * this node.
  */
 
 /* errcode(int sqlerrcode): an error or a notice is being made. Notices have classes 00, 01, 02. */
@@ -18,7 +19,7 @@ int BPF_KPROBE(errcode_entry, u32 sqlerrcode)
 	/* "00", "01", "02" packed six bits a character from '0'. */
 	if (!b || class == 0 || class == (1 << 6) || class == (2 << 6))
 		return 0;
-	hold_settle(b);		/* the error may be our reject's */
+	hold_settle(b); /* the error may be our reject's */
 	b->denial_open = 0;
 	e = text_head(b);
 	__builtin_memset(e, 0, sizeof(*e));
@@ -31,7 +32,7 @@ int BPF_KPROBE(errcode_entry, u32 sqlerrcode)
 		return 0;
 	}
 	ptr = stmt_top_text(b, srv);
-	if (ptr && ptr != b->parse_ptr && !b->top_id) {	/* Bind of what was prepared before */
+	if (ptr && ptr != b->parse_ptr && !b->top_id) { /* Bind of what was prepared before */
 		text_fact(b, DBF_FACT_ERROR, sizeof(*e), ptr, DBF_TEXT_TOP, &t);
 		return 0;
 	}
@@ -73,7 +74,8 @@ int BPF_KPROBE(spi_rollback)
 	return session_xact(ctx, 2);
 }
 
-/* HandleFunctionRequest(StringInfo msgBuf): fast-path call; the function's oid is the first integer. */
+/* HandleFunctionRequest(StringInfo msgBuf): fast-path call; the function's oid is the first
+ * integer. */
 SEC("uprobe")
 int BPF_KPROBE(handle_function_request, u64 msg)
 {
@@ -136,10 +138,12 @@ static __always_inline void tcp_address(u8 *to, struct sock *sk, bool local)
 		return;
 	}
 	to[10] = to[11] = 0xff;
-	*(u32 *)(to + 12) = local ? BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr) : BPF_CORE_READ(sk, __sk_common.skc_daddr);
+	*(u32 *)(to + 12) = local ? BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr)
+				  : BPF_CORE_READ(sk, __sk_common.skc_daddr);
 }
 
-/* SYN_SENT is entered in connect(2), in the client's own context; its port is known once established. */
+/* SYN_SENT is entered in connect(2), in the client's own context; its port is known once
+ * established. */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 {
@@ -153,7 +157,8 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 		client.pid = bpf_get_current_pid_tgid() >> 32;
 		client.uid = bpf_get_current_uid_gid();
 		client.cgroup = bpf_get_current_cgroup_id();
-		client.start = BPF_CORE_READ((struct task_struct *)bpf_get_current_task_btf(), group_leader, start_boottime);
+		client.start = BPF_CORE_READ((struct task_struct *)bpf_get_current_task_btf(),
+					     group_leader, start_boottime);
 		bpf_get_current_comm(client.comm, sizeof(client.comm));
 		bpf_map_update_elem(&connecting, &id, &client, BPF_ANY);
 		return 0;

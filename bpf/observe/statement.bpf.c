@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Texts and executions of a PostgreSQL backend: raw_parser, CreateDestReceiver (the Execute gate), ExecutorRun,
- * ExecutorEnd, ProcessUtility.
+ * Texts and executions of a PostgreSQL backend: raw_parser, CreateDestReceiver (the Execute gate),
+ * ExecutorRun, ExecutorEnd, ProcessUtility.
  *
- * Top level means: the text is the one in debug_query_string. For a Query it is that very pointer; for an Execute it is a
- * copy of the active portal's text, so pointer to the portal's, then compared. Everything else runs inside something,
- * cursors that a function opened included: their portals have other texts.
+ * Top level means: the text is the one in debug_query_string. For a Query it is that very pointer;
+ * for an Execute it is a copy of the active portal's text, so pointer to the portal's, then
+ * compared. Everything else runs inside something, cursors that a function opened included: their
+ * portals have other texts.
  *
- * Who runs inside whom follows from the stack pointer: a frame that is still active has a higher one. ExecutorEnd
- * removes its frame; the others vanish when something runs at or above them.
+ * Who runs inside whom follows from the stack pointer: a frame that is still active has a higher
+ * one. ExecutorEnd removes its frame; the others vanish when something runs at or above them.
  *
- * A nested text that repeats under the same parent is counted, not reported. It is the same text when its pointer is
- * the same and nothing was parsed in between (a cached plan: foreign-key checks, PL/pgSQL loops), or when its keyed
- * 128-bit hash is (dynamic SQL, whose memory is reused).
+ * A nested text that repeats under the same parent is counted, not reported. It is the same text
+ * when its pointer is the same and nothing was parsed in between (a cached plan: foreign-key
+ * checks, PL/pgSQL loops), or when its keyed 128-bit hash is (dynamic SQL, whose memory is reused).
  */
 
 static __always_inline u64 stmt_top_text(struct backend *b, struct dbf_server *srv)
@@ -37,7 +38,7 @@ GLOBAL_FN int stmt_same_text(struct backend *b, u64 one, u64 other)
 
 		if (left <= 0)
 			break;
-		if (left < 8) {		/* what stands behind the end is from earlier texts */
+		if (left < 8) { /* what stands behind the end is from earlier texts */
 			x <<= 64 - 8 * left;
 			y <<= 64 - 8 * left;
 		}
@@ -60,8 +61,10 @@ static __always_inline u32 stmt_parent(struct backend *b, u64 sp)
 	return b->depth ? b->frames[(b->depth - 1) & (FRAMES - 1)].exec_id : b->top_id;
 }
 
-/* @direct: rows go straight to the client of an Execute. Then nothing that runs around it makes it the client's own. */
-static __always_inline bool stmt_is_top(struct backend *b, struct dbf_server *srv, u64 ptr, u64 sp, bool direct)
+/* @direct: rows go straight to the client of an Execute. Then nothing that runs around it makes it
+ * the client's own. */
+static __always_inline bool stmt_is_top(struct backend *b, struct dbf_server *srv, u64 ptr, u64 sp,
+					bool direct)
 {
 	u64 top = stmt_top_text(b, srv), portal;
 
@@ -107,7 +110,8 @@ GLOBAL_FN int stmt_end_folds(struct backend *b)
 	return 0;
 }
 
-static __always_inline void stmt_push(struct backend *b, u64 sp, u64 query_desc, u32 exec_id, u32 fold)
+static __always_inline void stmt_push(struct backend *b, u64 sp, u64 query_desc, u32 exec_id,
+				      u32 fold)
 {
 	struct frame *f;
 
@@ -123,7 +127,8 @@ static __always_inline void stmt_push(struct backend *b, u64 sp, u64 query_desc,
 	b->depth++;
 }
 
-static __always_inline struct dbf_exec *stmt_exec_head(struct backend *b, u32 exec_id, u32 parent, u32 flags)
+static __always_inline struct dbf_exec *stmt_exec_head(struct backend *b, u32 exec_id, u32 parent,
+						       u32 flags)
 {
 	struct running *r = &b->run;
 	struct dbf_exec *e = text_head(b);
@@ -157,7 +162,8 @@ static __always_inline void stmt_name(struct backend *b, struct dbf_server *srv,
 }
 
 /* Judge the execution whose text is in b->judge.text. */
-static __always_inline void stmt_judge_exec(struct backend *b, struct dbf_server *srv, u32 exec_id, u32 top)
+static __always_inline void stmt_judge_exec(struct backend *b, struct dbf_server *srv, u32 exec_id,
+					    u32 top)
 {
 	struct dbf_config *cfg = config_get();
 
@@ -188,14 +194,17 @@ GLOBAL_FN int stmt_run_top(struct backend *b, struct dbf_server *srv)
 	known = !simple && b->execute_ptr;
 	b->nested_parse_ptr = 0;
 	stmt_parent(b, r->sp);
-	if (r->again) {		/* a portal goes on under its first id, which user space knows by its text */
+	if (r->again) { /* a portal goes on under its first id, which user space knows by its text
+			 */
 		stmt_push(b, r->sp, r->query_desc, b->top_id, 0);
 		stmt_exec_bare(b, b->top_id, 0, DBF_EXEC_TOP | DBF_EXEC_AGAIN);
 		return 0;
 	}
 	stmt_end_folds(b);
 	b->depth = 0;
-	id = simple && b->parse_executed ? b->parse_executed : known ? b->execute_id : b->next_exec_id++;
+	id = simple && b->parse_executed ? b->parse_executed
+	     : known			 ? b->execute_id
+					 : b->next_exec_id++;
 	if (simple && !b->parse_executed)
 		b->parse_executed = id;
 	else if (simple)
@@ -218,12 +227,14 @@ GLOBAL_FN int stmt_run_top(struct backend *b, struct dbf_server *srv)
 	return 0;
 }
 
-static __always_inline struct fold *stmt_fold_by_ptr(struct backend *b, struct running *r, u32 parent, u32 *index)
+static __always_inline struct fold *stmt_fold_by_ptr(struct backend *b, struct running *r,
+						     u32 parent, u32 *index)
 {
 	for (u32 i = 0; i < FOLDS; i++) {
 		struct fold *f = &b->folds[i];
 
-		if (f->ptr == r->ptr && f->epoch == b->epoch && f->parent_id == parent && f->exec_id) {
+		if (f->ptr == r->ptr && f->epoch == b->epoch && f->parent_id == parent &&
+		    f->exec_id) {
 			*index = i + 1;
 			return f;
 		}
@@ -239,14 +250,15 @@ GLOBAL_FN int stmt_fold_by_hash(struct backend *b, u32 parent, u32 len)
 	for (u32 i = 0; i < FOLDS; i++) {
 		struct fold *f = &b->folds[i];
 
-		if (f->exec_id && f->hash[0] == b->text_hash[0] && f->hash[1] == b->text_hash[1] && f->len == len &&
-		    f->parent_id == parent)
+		if (f->exec_id && f->hash[0] == b->text_hash[0] && f->hash[1] == b->text_hash[1] &&
+		    f->len == len && f->parent_id == parent)
 			return i + 1;
 	}
 	return 0;
 }
 
-static __always_inline void stmt_count_fold(struct backend *b, struct fold *f, struct running *r, u32 index)
+static __always_inline void stmt_count_fold(struct backend *b, struct fold *f, struct running *r,
+					    u32 index)
 {
 	u64 now = bpf_ktime_get_ns();
 
@@ -292,7 +304,7 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 		if (index) {
 			f = &b->folds[(index - 1) & (FOLDS - 1)];
 			if (!cfg->enforce || f->policy_gen == cfg->policy_gen) {
-				b->used = saved;	/* the text is known: take the fact back */
+				b->used = saved; /* the text is known: take the fact back */
 				stmt_count_fold(b, f, r, index);
 				return 0;
 			}
@@ -339,8 +351,8 @@ static __always_inline void stmt_run(struct backend *b, struct dbf_server *srv, 
 }
 
 /*
- * raw_parser(const char *str, RawParseMode mode): every text, before it means anything. The client's own is reported
- * at once; one inside only when it is judged, or fails.
+ * raw_parser(const char *str, RawParseMode mode): every text, before it means anything. The
+ * client's own is reported at once; one inside only when it is judged, or fails.
  */
 SEC("uprobe")
 int BPF_KPROBE(raw_parser, const char *str, u32 mode)
@@ -374,16 +386,20 @@ int BPF_KPROBE(raw_parser, const char *str, u32 mode)
 	if (cfg->enforce) {
 		u32 before = b->used;
 
-		b->judge = (struct judging){ .ptr = (u64)str, .gate = DBF_GATE_PARSE, .mode = mode, .top = top, .text = t };
-		if (verdict_judge(b, srv) == DBF_ACTION_ALLOW && !top && b->used == before && t.whole)
+		b->judge = (struct judging){
+			.ptr = (u64)str, .gate = DBF_GATE_PARSE, .mode = mode, .top = top, .text = t
+		};
+		if (verdict_judge(b, srv) == DBF_ACTION_ALLOW && !top && b->used == before &&
+		    t.whole)
 			b->used = saved;
 	}
 	return 0;
 }
 
 /*
- * CreateDestReceiver(CommandDest dest): in exec_execute_message it stands before the server's check for interrupts, so
- * it is the gate for what was prepared before. Attached only while sessions with such statements may exist.
+ * CreateDestReceiver(CommandDest dest): in exec_execute_message it stands before the server's check
+ * for interrupts, so it is the gate for what was prepared before. Attached only while sessions with
+ * such statements may exist.
  */
 SEC("uprobe")
 int BPF_KPROBE(create_dest_receiver, u32 dest)
@@ -430,7 +446,8 @@ int BPF_KPROBE(executor_run, u64 qd)
 		return 0;
 	r = &b->run;
 	*r = (struct running){ .gate = DBF_GATE_EXECUTOR, .query_desc = qd, .sp = PT_REGS_SP(ctx) };
-	/* One read for all members: the loader refuses a server whose QueryDesc is laid out otherwise. */
+	/* One read for all members: the loader refuses a server whose QueryDesc is laid out
+	 * otherwise. */
 	if (bpf_probe_read_user(&q, sizeof(q), (void *)qd))
 		return 0;
 	r->ptr = q.source;
@@ -445,7 +462,7 @@ int BPF_KPROBE(executor_run, u64 qd)
 	else if (srv->major >= 15 && r->op >= 5)
 		r->op = r->op == 5 ? DBF_OP_MERGE : DBF_OP_UTILITY;
 	top = stmt_is_top(b, srv, r->ptr, r->sp, r->dest == srv->dest_remote_execute);
-	if (!top && plan && r->ptr)	/* a function's source may hold several statements */
+	if (!top && plan && r->ptr) /* a function's source may hold several statements */
 		stmt_locate(b, srv, plan);
 	stmt_run(b, srv, top);
 	return 0;
@@ -484,7 +501,8 @@ int BPF_KPROBE(executor_end, u64 qd)
 	return 0;
 }
 
-/* ProcessUtility(PlannedStmt *pstmt, const char *queryString, …): everything that is not SELECT, INSERT, UPDATE, DELETE, MERGE. */
+/* ProcessUtility(PlannedStmt *pstmt, const char *queryString, …): everything that is not SELECT,
+ * INSERT, UPDATE, DELETE, MERGE. */
 SEC("uprobe")
 int BPF_KPROBE(process_utility, u64 pstmt, u64 query)
 {
@@ -503,10 +521,12 @@ int BPF_KPROBE(process_utility, u64 pstmt, u64 query)
 	bounded_pin(third);
 	bounded_pin(fourth);
 	context = srv->utility_context_arg == 4 ? fourth : third;
-	if (context == 3)	/* PROCESS_UTILITY_SUBCOMMAND: a part of one that was seen */
+	if (context == 3) /* PROCESS_UTILITY_SUBCOMMAND: a part of one that was seen */
 		return 0;
 	r = &b->run;
-	*r = (struct running){ .gate = DBF_GATE_UTILITY, .op = DBF_OP_UTILITY, .ptr = query, .sp = PT_REGS_SP(ctx) };
+	*r = (struct running){
+		.gate = DBF_GATE_UTILITY, .op = DBF_OP_UTILITY, .ptr = query, .sp = PT_REGS_SP(ctx)
+	};
 	top = stmt_is_top(b, srv, query, PT_REGS_SP(ctx), false);
 	stmt = task_user_u64(pstmt + srv->ps_utility);
 	if (top)

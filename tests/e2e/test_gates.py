@@ -357,6 +357,9 @@ def run_faults(run, denied, promise):
         faults.append("no denied record")
     if run.effect and any(r.get("outcome") == "prevented" for r in denied):
         faults.append("took effect and is recorded as prevented")
+    if run.gate in NESTED and run.sqlstate == CANCELLED and run.end == "behind" and \
+            any(r.get("outcome") == "prevented" for r in denied):
+        faults.append("ran to its end and is recorded as prevented")
     if not run.lives:
         faults.append(f"the connection did not live ({run.sqlstate})")
     if promise == "prevent" and not prevented(run, record):

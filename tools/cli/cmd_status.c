@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* `dbfence status` and `dbfence doctor`: what the daemon says of itself, for people and as JSON; `dbfence disarm`. */
+/* `dbfence status` and `dbfence doctor`: what the daemon says of itself, for people and as JSON;
+ * `dbfence disarm`. */
 #include "cli.h"
 
 #include <errno.h>
@@ -71,20 +72,25 @@ static void print_servers(const json_t *status)
 	printf("servers:\n");
 	if (!json_array_size(json_object_get(status, "servers")))
 		printf("  none runs on this node\n");
-	json_array_foreach(json_object_get(status, "servers"), i, s) {
+	json_array_foreach(json_object_get(status, "servers"), i, s)
+	{
 		printf("  PostgreSQL %s  %s  %s\n", text(s, "version"), text(s, "exe"),
 		       flag(s, "covered") ? "covered" : "NOT COVERED");
 		if (*text(s, "problem"))
 			printf("    %s\n", text(s, "problem"));
-		json_array_foreach(json_object_get(s, "hooks"), k, h)
-			if (!flag(h, "attached") || flag(h, "slow"))
-				printf("    %s: %s%s\n", text(h, "symbol"), flag(h, "attached") ? "attached" : text(h, "why_not"),
-				       flag(h, "slow") ? " (slow: the kernel single-steps its first instruction)" : "");
+		json_array_foreach(json_object_get(s, "hooks"), k,
+				   h) if (!flag(h, "attached") || flag(h, "slow"))
+			printf("    %s: %s%s\n", text(h, "symbol"),
+			       flag(h, "attached") ? "attached" : text(h, "why_not"),
+			       flag(h, "slow")
+				       ? " (slow: the kernel single-steps its first instruction)"
+				       : "");
 	}
 	printf("clusters:\n");
 	json_array_foreach(json_object_get(status, "clusters"), i, s)
-		printf("  port %lld  %s  postmaster %lld  %s%s\n", number(s, "port"), text(s, "data_dir"),
-		       number(s, "postmaster"), flag(s, "may_enforce") ? "may be enforced" : "observed only",
+		printf("  port %lld  %s  postmaster %lld  %s%s\n", number(s, "port"),
+		       text(s, "data_dir"), number(s, "postmaster"),
+		       flag(s, "may_enforce") ? "may be enforced" : "observed only",
 		       flag(s, "standby") ? ", a standby: never held" : "");
 }
 
@@ -92,8 +98,9 @@ static void print_policy(const json_t *status)
 {
 	const json_t *p = json_object_get(status, "policy");
 
-	printf("policies: generation %lld from %s: %lld policies, %lld rules, %lld enforced%s\n", number(p, "generation"),
-	       text(p, "directory"), number(p, "policies"), number(p, "rules"), number(p, "enforcing_rules"),
+	printf("policies: generation %lld from %s: %lld policies, %lld rules, %lld enforced%s\n",
+	       number(p, "generation"), text(p, "directory"), number(p, "policies"),
+	       number(p, "rules"), number(p, "enforcing_rules"),
 	       flag(p, "fails_closed") ? ", fails closed" : "");
 	if (*text(p, "last_error"))
 		printf("  the last reload failed: %s\n", text(p, "last_error"));
@@ -105,16 +112,16 @@ static void print_status(const json_t *status)
 	json_t *v;
 	size_t i;
 
-	printf("dbfenced: %s, up %lld s, new servers found by %s\n", flag(status, "ready") ? "ready" : "starting",
-	       number(status, "uptime_s"), text(status, "discovery"));
+	printf("dbfenced: %s, up %lld s, new servers found by %s\n",
+	       flag(status, "ready") ? "ready" : "starting", number(status, "uptime_s"),
+	       text(status, "discovery"));
 	json_array_foreach(json_object_get(status, "processes"), i, v)
 		printf("  %-9s pid %lld\n", text(v, "role"), number(v, "pid"));
 	print_policy(status);
 	print_servers(status);
 	printf("counters:\n");
-	json_object_foreach(json_object_get(status, "counters"), name, v)
-		if (json_integer_value(v))
-			printf("  %-26s %lld\n", name, (long long)json_integer_value(v));
+	json_object_foreach(json_object_get(status, "counters"), name, v) if (json_integer_value(v))
+		printf("  %-26s %lld\n", name, (long long)json_integer_value(v));
 }
 
 int cli_status(const struct cli *cli, int argc, char **argv)
@@ -145,18 +152,22 @@ static void print_feature(void *ctx, const char *name, bool have, const char *co
 	*all = *all && (have || !strcmp(name, "send_signal_task") || !strcmp(name, "task_work"));
 }
 
-/* What is lost with the processes: said plainly, because nothing else shows it before it happens. */
+/* What is lost with the processes: said plainly, because nothing else shows it before it happens.
+ */
 static void print_promises(const json_t *status)
 {
 	long long lost = number(json_object_get(status, "counters"), "kernel_lost_executions");
 
 	printf("holds when every dbfence process is killed at once: released by %s\n",
-	       !kernel_releases_holds() ? "the next start, at the latest by 'dbfence disarm'" :
-	       kernel_has_task_work() ? "the kernel, within 100 ms of their deadline" :
-					"the kernel after their deadline, late on an idle node");
-	printf("not covered here: databases on other nodes, and servers whose hooks are listed as missing\n");
+	       !kernel_releases_holds() ? "the next start, at the latest by 'dbfence disarm'"
+	       : kernel_has_task_work() ? "the kernel, within 100 ms of their deadline"
+					: "the kernel after their deadline, late on an idle node");
+	printf("not covered here: databases on other nodes, and servers whose hooks are listed as "
+	       "missing\n");
 	if (lost)
-		printf("LOSSES: %lld executions were not recorded; the journal's gap records say when\n", lost);
+		printf("LOSSES: %lld executions were not recorded; the journal's gap records say "
+		       "when\n",
+		       lost);
 }
 
 int cli_doctor(const struct cli *cli, int argc, char **argv)
@@ -187,8 +198,8 @@ int cli_doctor(const struct cli *cli, int argc, char **argv)
 	print_policy(status);
 	print_servers(status);
 	print_promises(status);
-	json_array_foreach(json_object_get(status, "servers"), i, s)
-		healthy = healthy && flag(s, "covered");
+	json_array_foreach(json_object_get(status, "servers"), i, s) healthy =
+		healthy && flag(s, "covered");
 	json_decref(status);
 	return healthy ? CLI_DONE : CLI_NEGATIVE;
 }
@@ -204,18 +215,22 @@ static void leave_mark(const char *state_dir, unsigned released, unsigned remove
 	snprintf(path, sizeof(path), "%s/" KERNEL_DISARMED_FILE, state_dir);
 	f = fopen(path, "we");
 	if (!f) {
-		fprintf(stderr, "dbfence: the disarming is not marked in %s: %s (--state-dir names another place)\n", state_dir,
-			strerror(errno));
+		fprintf(stderr,
+			"dbfence: the disarming is not marked in %s: %s (--state-dir names another "
+			"place)\n",
+			state_dir, strerror(errno));
 		return;
 	}
-	fprintf(f, "disarmed at %s by uid %u: %u holds released, %u pins removed\n", when, getuid(), released, removed);
+	fprintf(f, "disarmed at %s by uid %u: %u holds released, %u pins removed\n", when, getuid(),
+		released, removed);
 	fclose(f);
 }
 
 int cli_disarm(const struct cli *cli, int argc, char **argv)
 {
 	static const char usage[] = "usage: dbfence disarm [--pin-dir DIR] [--state-dir DIR]\n"
-				    "Releases every hold, detaches and unpins everything. Works with every daemon dead.\n";
+				    "Releases every hold, detaches and unpins everything. Works "
+				    "with every daemon dead.\n";
 	static const struct option options[] = {
 		{ "pin-dir", required_argument, NULL, 'p' },
 		{ "state-dir", required_argument, NULL, 's' },

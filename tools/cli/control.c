@@ -26,7 +26,9 @@ int control_connect(const char *socket_path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && !connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
 		return fd;
-	fprintf(stderr, "dbfence: cannot reach dbfenced at %s: %s (is it running? --socket names another place)\n",
+	fprintf(stderr,
+		"dbfence: cannot reach dbfenced at %s: %s (is it running? --socket names another "
+		"place)\n",
 		socket_path, strerror(errno));
 	if (fd >= 0)
 		close(fd);
@@ -74,7 +76,8 @@ int control_ask(const char *socket_path, const char *cmd, json_t **out)
 		return CLI_UNREACHABLE;
 	}
 	if (!json_is_true(json_object_get(answer, "ok"))) {
-		fprintf(stderr, "dbfence: %s\n", json_string_value(json_object_get(answer, "error")));
+		fprintf(stderr, "dbfence: %s\n",
+			json_string_value(json_object_get(answer, "error")));
 		json_decref(answer);
 		return CLI_NEGATIVE;
 	}

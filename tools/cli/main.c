@@ -14,7 +14,8 @@ static const struct {
 	{ "tail", cli_tail, "live statements [--json]" },
 	{ "policy", cli_policy, "check | test | explain | show | reload" },
 	{ "audit", cli_audit, "cat [--json]" },
-	{ "disarm", cli_disarm, "release every hold, detach and unpin everything; needs no daemon" },
+	{ "disarm", cli_disarm,
+	  "release every hold, detach and unpin everything; needs no daemon" },
 };
 
 static void usage(FILE *out)
@@ -22,7 +23,8 @@ static void usage(FILE *out)
 	fprintf(out, "usage: dbfence [--socket PATH] SUBCOMMAND [--help] [...]\n\n");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].help);
-	fprintf(out, "\nexit status: 0 done, 1 negative answer, 2 usage, 3 the daemon cannot be reached\n");
+	fprintf(out, "\nexit status: 0 done, 1 negative answer, 2 usage, 3 the daemon cannot be "
+		     "reached\n");
 }
 
 int main(int argc, char **argv)

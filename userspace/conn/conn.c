@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The session table, and facts to what they mean. Life cycle and outcome are in stmt.c, backend messages in reply.c. */
+/* The session table, and facts to what they mean. Life cycle and outcome are in stmt.c, backend
+ * messages in reply.c. */
 #include "conn/conn.h"
 
 #include <errno.h>
@@ -11,43 +12,49 @@
 #include "conn/state.h"
 #include "source/batch.h"
 
-#define TABLE_SLOTS 32768	/* a power of two, twice LIMIT_SESSIONS */
+#define TABLE_SLOTS 32768 /* a power of two, twice LIMIT_SESSIONS */
 
 const char *conn_form_name(enum conn_form form)
 {
-	static const char *const names[CONN_FORM_MAX] = { "simple", "extended", "nested", "replication", "fastpath" };
+	static const char *const names[CONN_FORM_MAX] = { "simple", "extended", "nested",
+							  "replication", "fastpath" };
 
 	return form < CONN_FORM_MAX ? names[form] : "";
 }
 
 const char *conn_outcome_name(enum conn_outcome outcome)
 {
-	static const char *const names[CONN_OUTCOME_MAX] = { "unknown",   "executed", "failed",    "prevented",
-							     "cancelled", "aborted",  "contained" };
+	static const char *const names[CONN_OUTCOME_MAX] = { "unknown",	  "executed",  "failed",
+							     "prevented", "cancelled", "aborted",
+							     "contained" };
 
 	return outcome < CONN_OUTCOME_MAX ? names[outcome] : "";
 }
 
 const char *conn_evidence_name(enum conn_evidence evidence)
 {
-	static const char *const names[CONN_EVIDENCE_MAX] = { "completion", "error",	    "executor_entry",
-							      "utility_entry", "reject_sent", "session_ended",
-							      "no_execution_seen", "enclosing_statement_ended" };
+	static const char *const names[CONN_EVIDENCE_MAX] = {
+		"completion",  "error",		"executor_entry",    "utility_entry",
+		"reject_sent", "session_ended", "no_execution_seen", "enclosing_statement_ended"
+	};
 
 	return evidence < CONN_EVIDENCE_MAX ? names[evidence] : "";
 }
 
 const char *conn_missing_name(enum conn_missing missing)
 {
-	static const char *const names[CONN_MISSING_MAX] = { "gap",	 "text_fault",	"text_limit", "joined_mid_stream",
-							     "identity", "nested_limit", "suspended" };
+	static const char *const names[CONN_MISSING_MAX] = { "gap",	   "text_fault",
+							     "text_limit", "joined_mid_stream",
+							     "identity",   "nested_limit",
+							     "suspended" };
 
 	return missing < CONN_MISSING_MAX ? names[missing] : "";
 }
 
 const char *conn_event_name(enum conn_event event)
 {
-	static const char *const names[CONN_EVENT_MAX] = { "open", "found", "auth_ok", "auth_failed", "close" };
+	static const char *const names[CONN_EVENT_MAX] = { "open", "found", "auth_ok",
+							   "auth_failed", "close" };
 
 	return event < CONN_EVENT_MAX ? names[event] : "";
 }
@@ -104,7 +111,10 @@ void conn_table_free(struct conn_table *t)
 
 static unsigned slot_of(const struct conn_table *t, uint64_t start, uint32_t tgid)
 {
-	return (unsigned)((start ^ (uint64_t)tgid * 0x9e3779b97f4a7c15ULL) * 0xff51afd7ed558ccdULL >> 32) & t->mask;
+	return (unsigned)((start ^ (uint64_t)tgid * 0x9e3779b97f4a7c15ULL) *
+				  0xff51afd7ed558ccdULL >>
+			  32) &
+	       t->mask;
 }
 
 struct conn_session *conn_table_lookup(struct conn_table *t, uint64_t start, uint32_t tgid)
@@ -140,8 +150,8 @@ static void table_remove(struct conn_table *t, struct conn_session *s)
 }
 
 /*
- * Make room: sessions whose end was lost would fill the table for ever. The hand passes over those that were fed since it
- * passed last; one that lives after all is found again with its next batch.
+ * Make room: sessions whose end was lost would fill the table for ever. The hand passes over those
+ * that were fed since it passed last; one that lives after all is found again with its next batch.
  */
 static void session_evict(struct conn_table *t)
 {
@@ -247,15 +257,16 @@ static void fact_parse(struct conn_table *t, struct conn_session *s, const struc
 }
 
 /* An Execute's statement: a new one, or the one that the Execute gate announced. */
-static struct stmt *exec_extended(struct conn_table *t, struct conn_session *s, const struct dbf_exec *e,
-				  const struct batch_fact *f)
+static struct stmt *exec_extended(struct conn_table *t, struct conn_session *s,
+				  const struct dbf_exec *e, const struct batch_fact *f)
 {
 	struct stmt *st = stmt_by_exec(s, e->exec_id);
 
-	s->state->text_target = NULL;	/* the rest of a text that is known already */
+	s->state->text_target = NULL; /* the rest of a text that is known already */
 	s->state->judged = st;
 	if (!st) {
-		st = stmt_new(t, s, e->flags & DBF_EXEC_SIMPLE ? CONN_SIMPLE : CONN_EXTENDED, f->ts);
+		st = stmt_new(t, s, e->flags & DBF_EXEC_SIMPLE ? CONN_SIMPLE : CONN_EXTENDED,
+			      f->ts);
 		if (!st)
 			return NULL;
 		st->exec_id = e->exec_id;
@@ -303,12 +314,14 @@ static void mark_began(struct stmt *st, const struct dbf_exec *e)
 	st->pub.evidence |= 1U << (e->op == DBF_OP_UTILITY ? CONN_SAW_UTILITY : CONN_SAW_EXECUTOR);
 }
 
-static void exec_top(struct conn_table *t, struct conn_session *s, const struct dbf_exec *e, const struct batch_fact *f)
+static void exec_top(struct conn_table *t, struct conn_session *s, const struct dbf_exec *e,
+		     const struct batch_fact *f)
 {
 	struct stmt *st = e->flags & DBF_EXEC_AGAIN ? exec_again(s, e->text.ptr) : NULL;
 
 	if (!st)
-		st = e->flags & DBF_EXEC_SIMPLE ? exec_simple(s, e->exec_id) : exec_extended(t, s, e, f);
+		st = e->flags & DBF_EXEC_SIMPLE ? exec_simple(s, e->exec_id)
+						: exec_extended(t, s, e, f);
 
 	if (!st)
 		st = exec_extended(t, s, e, f);
@@ -332,7 +345,8 @@ static void exec_top(struct conn_table *t, struct conn_session *s, const struct 
 	mark_began(st, e);
 }
 
-static void exec_nested(struct conn_table *t, struct conn_session *s, const struct dbf_exec *e, const struct batch_fact *f)
+static void exec_nested(struct conn_table *t, struct conn_session *s, const struct dbf_exec *e,
+			const struct batch_fact *f)
 {
 	struct stmt *st = stmt_new(t, s, CONN_NESTED, f->ts);
 
@@ -362,7 +376,8 @@ static void fact_nested(struct conn_session *s, const struct batch_fact *f)
 		st->pub.end_ns = n->last_ts;
 }
 
-/* The innermost statement that was running failed; or a text inside was refused by the parser; or Bind failed. */
+/* The innermost statement that was running failed; or a text inside was refused by the parser; or
+ * Bind failed. */
 static void fact_error(struct conn_table *t, struct conn_session *s, const struct batch_fact *f)
 {
 	const struct dbf_error *e = f->head;
@@ -375,7 +390,7 @@ static void fact_error(struct conn_table *t, struct conn_session *s, const struc
 		take_text(st, &e->text, f->bytes, f->len);
 		st = stmt_add_top(t, s, st);
 		if (st)
-			st->state = STMT_GATED;	/* the error's message follows and completes it */
+			st->state = STMT_GATED; /* the error's message follows and completes it */
 		return;
 	}
 	if (e->text.ptr) {
@@ -400,7 +415,9 @@ static struct stmt *verdict_target(struct conn_session *s, const struct dbf_verd
 
 	if (!v->gate)
 		return cs->held && cs->held->pub.verdict.slot == v->slot &&
-			       cs->held->pub.verdict.slot_seq == v->slot_seq ? cs->held : NULL;
+				       cs->held->pub.verdict.slot_seq == v->slot_seq
+			       ? cs->held
+			       : NULL;
 	if (st)
 		return st;
 	if (cs->judged && cs->judged->ptr == v->ptr)
@@ -428,7 +445,7 @@ static void fact_verdict(struct conn_table *t, struct conn_session *s, const str
 		return;
 	}
 	to = &st->pub.verdict;
-	if (!v->gate) {		/* how a hold ended */
+	if (!v->gate) { /* how a hold ended */
 		to->action = v->action;
 		to->resolver = (enum dbf_resolver)v->why;
 		to->held_ns = v->deadline_ns > to->since_ns ? v->deadline_ns - to->since_ns : 0;
@@ -436,8 +453,10 @@ static void fact_verdict(struct conn_table *t, struct conn_session *s, const str
 		s->state->held = NULL;
 		return;
 	}
-	/* A denial that is repeated because it has not taken effect: what is known of the first stays. */
-	if (st->pub.has_verdict && to->signalled && v->how == DBF_HOW_CACHE && v->action == to->action) {
+	/* A denial that is repeated because it has not taken effect: what is known of the first
+	 * stays. */
+	if (st->pub.has_verdict && to->signalled && v->how == DBF_HOW_CACHE &&
+	    v->action == to->action) {
 		to->gate = v->gate;
 		return;
 	}
@@ -466,7 +485,8 @@ static void fact_rare(struct conn_table *t, struct conn_session *s, const struct
 	struct conn_state *cs = s->state;
 	struct stmt *st;
 
-	if (f->kind == DBF_FACT_XID) {	/* the first is the transaction's, others are of subtransactions */
+	if (f->kind ==
+	    DBF_FACT_XID) { /* the first is the transaction's, others are of subtransactions */
 		if (!cs->current)
 			cs->xact.xid = cs->xact.xid ? cs->xact.xid : f->arg;
 		else if (!cs->current->pub.xid)
@@ -515,12 +535,8 @@ static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct
 	if (f->ts)
 		cs->last_ts = f->ts;
 	switch (f->kind) {
-	case DBF_FACT_OPEN:
-		fact_open(t, s, f);
-		break;
-	case DBF_FACT_PARSE:
-		fact_parse(t, s, f);
-		break;
+	case DBF_FACT_OPEN: fact_open(t, s, f); break;
+	case DBF_FACT_PARSE: fact_parse(t, s, f); break;
 	case DBF_FACT_TEXT:
 		if (cs->text_target) {
 			cs->text_target->pub.length_is_minimum = f->arg != 0;
@@ -537,27 +553,13 @@ static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct
 		else
 			exec_nested(t, s, f->head, f);
 		break;
-	case DBF_FACT_NESTED:
-		fact_nested(s, f);
-		break;
-	case DBF_FACT_REPLY:
-		reply_begin(t, s, f->head, f->bytes, f->len, f->ts);
-		break;
-	case DBF_FACT_REPLY_MORE:
-		reply_more(t, s, f->bytes, f->len, f->ts);
-		break;
-	case DBF_FACT_ERROR:
-		fact_error(t, s, f);
-		break;
-	case DBF_FACT_VERDICT:
-		fact_verdict(t, s, f);
-		break;
-	case DBF_FACT_EXIT:
-		fact_exit(t, s, f);
-		return false;
-	default:
-		fact_rare(t, s, f);
-		break;
+	case DBF_FACT_NESTED: fact_nested(s, f); break;
+	case DBF_FACT_REPLY: reply_begin(t, s, f->head, f->bytes, f->len, f->ts); break;
+	case DBF_FACT_REPLY_MORE: reply_more(t, s, f->bytes, f->len, f->ts); break;
+	case DBF_FACT_ERROR: fact_error(t, s, f); break;
+	case DBF_FACT_VERDICT: fact_verdict(t, s, f); break;
+	case DBF_FACT_EXIT: fact_exit(t, s, f); return false;
+	default: fact_rare(t, s, f); break;
 	}
 	return true;
 }
@@ -565,12 +567,14 @@ static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct
 static void check_sequence(struct conn_table *t, struct conn_session *s, const struct dbf_batch *b)
 {
 	struct conn_state *cs = s->state;
-	/* A session that began under another reader starts somewhere in the middle; that is no loss. */
+	/* A session that began under another reader starts somewhere in the middle; that is no
+	 * loss. */
 	bool hole = cs->seen && b->seq != cs->next_seq;
 
 	if (hole || b->lost_batches != cs->lost_batches) {
 		stmt_mark_gap(s);
-		t->ops.gap(t->ctx, s, b->lost_batches - cs->lost_batches, b->lost_execs - cs->lost_execs);
+		t->ops.gap(t->ctx, s, b->lost_batches - cs->lost_batches,
+			   b->lost_execs - cs->lost_execs);
 	}
 	cs->seen = cs->recent = true;
 	cs->next_seq = b->seq + 1;

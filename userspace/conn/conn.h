@@ -5,18 +5,20 @@
  * A batch's facts come in the order in which the backend lived them. A statement goes through
  *
  *     PARSED ──▶ RUNNING ──▶ DONE          simple query: parsed, run under the same text pointer
- *       │  └──────▶ (popped by '1')        Parse: its text is only parsed; an Execute makes the record
- *     GATED ──▶ RUNNING ──▶ DONE           Execute: seen at the gate, then at the executor
+ *       │  └──────▶ (popped by '1')        Parse: its text is only parsed; an Execute makes the
+ * record GATED ──▶ RUNNING ──▶ DONE           Execute: seen at the gate, then at the executor
  *
- * and is handed out when the server is ready for the next query, or when the session ends. Replies are matched in
- * order: the protocol answers messages in the order it got them. Nested executions hang below the client's statement,
- * are folded by text, and are handed out after it.
+ * and is handed out when the server is ready for the next query, or when the session ends. Replies
+ * are matched in order: the protocol answers messages in the order it got them. Nested executions
+ * hang below the client's statement, are folded by text, and are handed out after it.
  *
- * After a loss nothing that was running can be matched with a reply any more: the end of its cycle may be among what is
- * missing. It is unknown, for the reason "gap", unless an execution names its id again. A text whose last piece is missing
- * has a minimum length. What begins later in the same cycle is followed, and says "gap" too.
+ * After a loss nothing that was running can be matched with a reply any more: the end of its cycle
+ * may be among what is missing. It is unknown, for the reason "gap", unless an execution names its
+ * id again. A text whose last piece is missing has a minimum length. What begins later in the same
+ * cycle is followed, and says "gap" too.
  *
- * The stage decides the outcome (what was observed), never the verdict. It knows no SQL beyond command tags.
+ * The stage decides the outcome (what was observed), never the verdict. It knows no SQL beyond
+ * command tags.
  */
 #ifndef DBFENCE_CONN_CONN_H
 #define DBFENCE_CONN_CONN_H
@@ -27,10 +29,23 @@
 
 #include "dbfence/abi/shared.h"
 
-enum conn_form { CONN_SIMPLE, CONN_EXTENDED, CONN_NESTED, CONN_REPLICATION, CONN_FASTPATH, CONN_FORM_MAX };
+enum conn_form {
+	CONN_SIMPLE,
+	CONN_EXTENDED,
+	CONN_NESTED,
+	CONN_REPLICATION,
+	CONN_FASTPATH,
+	CONN_FORM_MAX
+};
 
 enum conn_outcome {
-	CONN_UNKNOWN, CONN_EXECUTED, CONN_FAILED, CONN_PREVENTED, CONN_CANCELLED, CONN_ABORTED, CONN_CONTAINED,
+	CONN_UNKNOWN,
+	CONN_EXECUTED,
+	CONN_FAILED,
+	CONN_PREVENTED,
+	CONN_CANCELLED,
+	CONN_ABORTED,
+	CONN_CONTAINED,
 	CONN_OUTCOME_MAX
 };
 
@@ -39,19 +54,32 @@ const char *conn_outcome_name(enum conn_outcome outcome);
 
 /* Bits of conn_stmt.evidence and .incomplete, with names for the record. */
 enum conn_evidence {
-	CONN_SAW_TAG, CONN_SAW_ERROR, CONN_SAW_EXECUTOR, CONN_SAW_UTILITY, CONN_SAW_REJECT, CONN_SAW_EXIT,
-	CONN_SAW_NO_EXECUTION, CONN_SAW_PARENT_END, CONN_EVIDENCE_MAX
+	CONN_SAW_TAG,
+	CONN_SAW_ERROR,
+	CONN_SAW_EXECUTOR,
+	CONN_SAW_UTILITY,
+	CONN_SAW_REJECT,
+	CONN_SAW_EXIT,
+	CONN_SAW_NO_EXECUTION,
+	CONN_SAW_PARENT_END,
+	CONN_EVIDENCE_MAX
 };
 
 enum conn_missing {
-	CONN_MISSING_GAP, CONN_MISSING_TEXT_FAULT, CONN_MISSING_TEXT_LIMIT, CONN_MISSING_START, CONN_MISSING_IDENTITY,
-	CONN_MISSING_NESTED, CONN_MISSING_SUSPENDED, CONN_MISSING_MAX
+	CONN_MISSING_GAP,
+	CONN_MISSING_TEXT_FAULT,
+	CONN_MISSING_TEXT_LIMIT,
+	CONN_MISSING_START,
+	CONN_MISSING_IDENTITY,
+	CONN_MISSING_NESTED,
+	CONN_MISSING_SUSPENDED,
+	CONN_MISSING_MAX
 };
 
 const char *conn_evidence_name(enum conn_evidence evidence);
 const char *conn_missing_name(enum conn_missing missing);
 
-struct conn_part {		/* one statement of a text that holds several */
+struct conn_part { /* one statement of a text that holds several */
 	char tag[68];
 	uint64_t rows;
 	bool rows_known;
@@ -67,7 +95,7 @@ struct conn_verdict {
 	uint32_t slot, slot_seq;
 	uint64_t held_ns, since_ns, deadline_ns;
 	uint64_t hash[2];
-	uint32_t hashed_len;	/* 0: not hashed by the kernel */
+	uint32_t hashed_len; /* 0: not hashed by the kernel */
 	uint32_t mode;
 	bool signalled;
 };
@@ -75,37 +103,37 @@ struct conn_verdict {
 struct conn_session;
 
 struct conn_stmt {
-	struct conn_session *session;	/* borrowed: valid during the callback */
-	uint64_t id;			/* of the session, from 1 */
-	uint64_t parent_id;		/* 0 at top level */
+	struct conn_session *session; /* borrowed: valid during the callback */
+	uint64_t id;		      /* of the session, from 1 */
+	uint64_t parent_id;	      /* 0 at top level */
 	enum conn_form form;
-	const char *text;		/* not NUL-terminated; borrowed */
+	const char *text; /* not NUL-terminated; borrowed */
 	size_t captured;
 	uint64_t length;
 	bool length_is_minimum;
-	bool began;			/* an executor or utility entry was seen for it */
-	enum dbf_exec_op op;		/* of its first execution */
+	bool began;	     /* an executor or utility entry was seen for it */
+	enum dbf_exec_op op; /* of its first execution */
 	bool modifying_cte;
-	uint32_t mode;			/* raw_parser's mode */
-	const char *name;		/* of a prepared statement, "" when none */
+	uint32_t mode;	  /* raw_parser's mode */
+	const char *name; /* of a prepared statement, "" when none */
 	uint64_t start_ns, end_ns;
 	uint64_t executions;
 	uint64_t rows;
 	bool rows_known;
 	struct conn_part *parts;
 	unsigned part_cnt;
-	char sqlstate[6];		/* "" when none */
-	const char *error;		/* as the client was told; "" when none */
+	char sqlstate[6];  /* "" when none */
+	const char *error; /* as the client was told; "" when none */
 	bool has_verdict;
 	struct conn_verdict verdict;
 	enum conn_outcome outcome;
-	uint32_t evidence;		/* 1 << enum conn_evidence */
-	uint32_t missing;		/* 1 << enum conn_missing */
+	uint32_t evidence; /* 1 << enum conn_evidence */
+	uint32_t missing;  /* 1 << enum conn_missing */
 	uint32_t fastpath_oid;
-	uint64_t xact;			/* number of its transaction in the session */
-	bool closes_xact;		/* the only statement of an implicit transaction */
+	uint64_t xact;	  /* number of its transaction in the session */
+	bool closes_xact; /* the only statement of an implicit transaction */
 	bool xact_committed;
-	uint64_t xid;			/* the first that was assigned in it; 0 none, or not its own */
+	uint64_t xid; /* the first that was assigned in it; 0 none, or not its own */
 };
 
 struct conn_xact {
@@ -117,7 +145,14 @@ struct conn_xact {
 	enum { CONN_XACT_UNKNOWN, CONN_XACT_COMMITTED, CONN_XACT_ROLLED_BACK } state;
 };
 
-enum conn_event { CONN_OPEN, CONN_FOUND, CONN_AUTH_OK, CONN_AUTH_FAILED, CONN_CLOSE, CONN_EVENT_MAX };
+enum conn_event {
+	CONN_OPEN,
+	CONN_FOUND,
+	CONN_AUTH_OK,
+	CONN_AUTH_FAILED,
+	CONN_CLOSE,
+	CONN_EVENT_MAX
+};
 const char *conn_event_name(enum conn_event event);
 
 /* What is known of the other end once the keeper looked; strings are copied. */
@@ -130,25 +165,26 @@ struct conn_who {
 
 /* Public part of a session, stable while it lives. */
 struct conn_session {
-	uint64_t start;			/* ns since boot; with tgid it names the session */
+	uint64_t start; /* ns since boot; with tgid it names the session */
 	uint32_t tgid;
 	uint32_t postmaster;
-	char id[40];			/* the same as text */
+	char id[40]; /* the same as text */
 	struct dbf_session info;
-	char application[DBF_NAME_BYTES];	/* as the client set it last */
+	char application[DBF_NAME_BYTES]; /* as the client set it last */
 	bool standard_strings;
-	bool known;			/* the opening fact was seen */
+	bool known; /* the opening fact was seen */
 	bool authenticated;
 	struct conn_who who;
 	bool who_known;
 	uint32_t identity_class;
-	uint64_t statements;		/* top-level ones handed out */
-	void *user;			/* the pipeline's; freed with the session */
-	struct conn_state *state;	/* owned, private to this stage */
+	uint64_t statements;	  /* top-level ones handed out */
+	void *user;		  /* the pipeline's; freed with the session */
+	struct conn_state *state; /* owned, private to this stage */
 };
 
 struct conn_ops {
-	void (*session)(void *ctx, struct conn_session *s, enum conn_event event, const char *reason);
+	void (*session)(void *ctx, struct conn_session *s, enum conn_event event,
+			const char *reason);
 	/* A backend stands still: answer with the slot and sequence in @stmt->verdict. */
 	void (*hold)(void *ctx, const struct conn_stmt *stmt);
 	void (*statement)(void *ctx, const struct conn_stmt *stmt);
@@ -160,7 +196,8 @@ struct conn_ops {
 struct conn_table;
 
 struct conn_counters {
-	uint64_t records, bad_records, facts, sessions, evicted, statements, nested, nested_lost, orphan_replies;
+	uint64_t records, bad_records, facts, sessions, evicted, statements, nested, nested_lost,
+		orphan_replies;
 };
 
 /* NULL with errno ENOMEM. */

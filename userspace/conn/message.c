@@ -22,28 +22,26 @@ bool message_parse_error(const char *bytes, size_t len, struct message_error *ou
 		size_t left = len - at - 1, n = strnlen(value, left);
 
 		switch (bytes[at]) {
-		case 'V':	/* not localised; wins over S */
+		case 'V': /* not localised; wins over S */
 			copy_field(out->severity, sizeof(out->severity), value, n);
 			break;
 		case 'S':
 			if (!out->severity[0])
 				copy_field(out->severity, sizeof(out->severity), value, n);
 			break;
-		case 'C':
-			copy_field(out->sqlstate, sizeof(out->sqlstate), value, n);
-			break;
-		case 'M':
-			copy_field(out->text, sizeof(out->text), value, n);
-			break;
+		case 'C': copy_field(out->sqlstate, sizeof(out->sqlstate), value, n); break;
+		case 'M': copy_field(out->text, sizeof(out->text), value, n); break;
 		}
 		at += 1 + n + 1;
 	}
 	return strlen(out->sqlstate) == 5;
 }
 
-void message_parse_complete(const char *bytes, size_t len, char *tag, size_t cap, uint64_t *rows, bool *rows_known)
+void message_parse_complete(const char *bytes, size_t len, char *tag, size_t cap, uint64_t *rows,
+			    bool *rows_known)
 {
-	static const char *const counted[] = { "SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "MOVE", "FETCH", "COPY" };
+	static const char *const counted[] = { "SELECT", "INSERT", "UPDATE", "DELETE",
+					       "MERGE",	 "MOVE",   "FETCH",  "COPY" };
 	size_t n = strnlen(bytes, len), digits = n;
 	uint64_t count = 0;
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Backend messages: what the client was told decides how its statements ended. Matched in order, as the protocol answers. */
+/* Backend messages: what the client was told decides how its statements ended. Matched in order, as
+ * the protocol answers. */
 #include "conn/message.h"
 #include "conn/state.h"
 
 #include <string.h>
 
-/* The statement that the next completion or error belongs to: a simple query's, else the oldest Execute not done. */
+/* The statement that the next completion or error belongs to: a simple query's, else the oldest
+ * Execute not done. */
 static struct stmt *reply_target(struct conn_state *cs)
 {
 	struct stmt *parsed = NULL;
@@ -43,7 +45,8 @@ static void reply_complete(struct conn_table *t, struct conn_session *s, uint64_
 static void reply_fail(struct stmt *st, const struct message_error *e, uint64_t ts)
 {
 	memcpy(st->pub.sqlstate, e->sqlstate, sizeof(st->pub.sqlstate));
-	memcpy(st->error, e->text, sizeof(st->error) < sizeof(e->text) ? sizeof(st->error) : sizeof(e->text));
+	memcpy(st->error, e->text,
+	       sizeof(st->error) < sizeof(e->text) ? sizeof(st->error) : sizeof(e->text));
 	st->error[sizeof(st->error) - 1] = '\0';
 	st->pub.end_ns = ts;
 	if (st->state != STMT_PARSED)
@@ -56,7 +59,8 @@ static bool reply_has_run(const struct conn_state *cs, const struct stmt *parsed
 	for (unsigned i = 0; i < cs->top_cnt; i++) {
 		const struct conn_stmt *p = &cs->tops[i]->pub;
 
-		if (p->id > parsed->pub.id && p->form == CONN_EXTENDED && p->captured == parsed->pub.captured &&
+		if (p->id > parsed->pub.id && p->form == CONN_EXTENDED &&
+		    p->captured == parsed->pub.captured &&
 		    !memcmp(p->text, parsed->pub.text, p->captured))
 			return true;
 	}
@@ -64,8 +68,9 @@ static bool reply_has_run(const struct conn_state *cs, const struct stmt *parsed
 }
 
 /*
- * An error that no execution can be blamed for, behind a text that was parsed and did not run: its Bind failed, or its
- * Execute before the executor (a constant expression, a parameter's value, an aborted transaction).
+ * An error that no execution can be blamed for, behind a text that was parsed and did not run: its
+ * Bind failed, or its Execute before the executor (a constant expression, a parameter's value, an
+ * aborted transaction).
  */
 static bool reply_take_parsed(struct conn_table *t, struct conn_session *s)
 {
@@ -104,7 +109,8 @@ static void reply_error(struct conn_table *t, struct conn_session *s, uint64_t t
 		reply_fail(st, &e, ts);
 }
 
-/* ParseComplete: the oldest text that was only parsed is no statement of its own. The last one is kept: see above. */
+/* ParseComplete: the oldest text that was only parsed is no statement of its own. The last one is
+ * kept: see above. */
 static void reply_parsed(struct conn_table *t, struct conn_session *s)
 {
 	struct conn_state *cs = s->state;
@@ -156,8 +162,10 @@ static void reply_parameter(struct conn_session *s)
 	const struct conn_state *cs = s->state;
 	char value[8];
 
-	message_parameter(cs->reply_buf, cs->reply_len, "application_name", s->application, sizeof(s->application));
-	if (message_parameter(cs->reply_buf, cs->reply_len, "standard_conforming_strings", value, sizeof(value)))
+	message_parameter(cs->reply_buf, cs->reply_len, "application_name", s->application,
+			  sizeof(s->application));
+	if (message_parameter(cs->reply_buf, cs->reply_len, "standard_conforming_strings", value,
+			      sizeof(value)))
 		s->standard_strings = strcmp(value, "off") != 0;
 }
 
@@ -168,9 +176,7 @@ static void reply_done(struct conn_table *t, struct conn_session *s, uint64_t ts
 
 	cs->reply_open = false;
 	switch (cs->reply.type) {
-	case 'C':
-		reply_complete(t, s, ts);
-		break;
+	case 'C': reply_complete(t, s, ts); break;
 	case 'V':
 		st = reply_target(cs);
 		if (st && st->pub.form == CONN_FASTPATH) {
@@ -179,29 +185,17 @@ static void reply_done(struct conn_table *t, struct conn_session *s, uint64_t ts
 			st->state = STMT_DONE;
 		}
 		break;
-	case 'E':
-		reply_error(t, s, ts);
-		break;
+	case 'E': reply_error(t, s, ts); break;
 	case 'I':
 		st = reply_target(cs);
 		if (st && st->state == STMT_PARSED)
 			st->empty_query = true;
 		break;
-	case '1':
-		reply_parsed(t, s);
-		break;
-	case 's':
-		reply_suspended(cs);
-		break;
-	case 'R':
-		reply_auth(t, s);
-		break;
-	case 'S':
-		reply_parameter(s);
-		break;
-	case 'Z':
-		stmt_end_cycle(t, s, cs->reply_len ? cs->reply_buf[0] : 'I', ts);
-		break;
+	case '1': reply_parsed(t, s); break;
+	case 's': reply_suspended(cs); break;
+	case 'R': reply_auth(t, s); break;
+	case 'S': reply_parameter(s); break;
+	case 'Z': stmt_end_cycle(t, s, cs->reply_len ? cs->reply_buf[0] : 'I', ts); break;
 	}
 }
 
@@ -210,8 +204,8 @@ static bool reply_whole(const struct conn_state *cs)
 	return cs->reply_len >= cs->reply.length || cs->reply_len >= sizeof(cs->reply_buf);
 }
 
-void reply_begin(struct conn_table *t, struct conn_session *s, const struct dbf_reply *r, const char *bytes, size_t len,
-		 uint64_t ts)
+void reply_begin(struct conn_table *t, struct conn_session *s, const struct dbf_reply *r,
+		 const char *bytes, size_t len, uint64_t ts)
 {
 	struct conn_state *cs = s->state;
 
@@ -223,7 +217,8 @@ void reply_begin(struct conn_table *t, struct conn_session *s, const struct dbf_
 	reply_more(t, s, bytes, len, ts);
 }
 
-void reply_more(struct conn_table *t, struct conn_session *s, const char *bytes, size_t len, uint64_t ts)
+void reply_more(struct conn_table *t, struct conn_session *s, const char *bytes, size_t len,
+		uint64_t ts)
 {
 	struct conn_state *cs = s->state;
 	size_t room = sizeof(cs->reply_buf) - cs->reply_len;

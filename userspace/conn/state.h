@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private to conn/: a session's moving parts, shared by conn.c (table), stmt.c (life cycle), reply.c (backend messages). */
+/* Private to conn/: a session's moving parts, shared by conn.c (table), stmt.c (life cycle),
+ * reply.c (backend messages). */
 #ifndef DBFENCE_CONN_STATE_H
 #define DBFENCE_CONN_STATE_H
 
 #include "conn/conn.h"
 #include "core/limits.h"
 
-#define STATE_TOPS_MAX 8192		/* statements of one cycle (a pipeline) */
-#define STATE_NESTED_MAX 1024		/* distinct nested texts of one statement */
+#define STATE_TOPS_MAX 8192   /* statements of one cycle (a pipeline) */
+#define STATE_NESTED_MAX 1024 /* distinct nested texts of one statement */
 #define STATE_PARTS_MAX 1024
-#define STATE_EXEC_IDS 4096		/* recent execution ids, direct mapped */
+#define STATE_EXEC_IDS 4096 /* recent execution ids, direct mapped */
 #define STATE_TEXT_MAX (DBF_TEXT_CHUNK * DBF_TEXT_CHUNKS)
 
 /* LOST: facts are missing since; no reply can be matched to it, only an execution with its id. */
@@ -18,18 +19,18 @@ enum stmt_state { STMT_PARSED, STMT_GATED, STMT_RUNNING, STMT_SUSPENDED, STMT_DO
 struct stmt {
 	struct conn_stmt pub;
 	enum stmt_state state;
-	uint64_t ptr;			/* of its text, in the server */
+	uint64_t ptr; /* of its text, in the server */
 	uint32_t exec_id;
 	uint64_t text_hash;
-	char *buf;			/* owned: the text */
+	char *buf; /* owned: the text */
 	size_t cap;
 	char name[DBF_NAME_BYTES];
 	char error[256];
-	unsigned runs;			/* Executes of its portal that are not answered */
+	unsigned runs; /* Executes of its portal that are not answered */
 	bool empty_query;
 	unsigned parts_cap;
-	struct stmt *top;		/* of a nested one: whose list it is in */
-	struct stmt **nested;		/* owned; of a top-level statement */
+	struct stmt *top;     /* of a nested one: whose list it is in */
+	struct stmt **nested; /* owned; of a top-level statement */
 	unsigned nested_cnt, nested_cap;
 	struct stmt *next_free;
 };
@@ -41,37 +42,38 @@ struct exec_ref {
 
 struct conn_state {
 	uint32_t next_seq;
-	bool seen;			/* next_seq is valid */
+	bool seen; /* next_seq is valid */
 	uint64_t next_id;
-	struct stmt **tops;		/* owned; of this cycle, in order */
+	struct stmt **tops; /* owned; of this cycle, in order */
 	unsigned top_cnt, top_cap;
-	struct stmt *current;		/* the top-level statement that runs; nested ones hang there */
-	struct stmt *text_target;	/* gets the next DBF_FACT_TEXT */
-	struct stmt *judged;		/* of the last text: a verdict that names no execution is about it */
-	struct stmt *parsed;		/* owned; answered by '1' last: what fails before it runs is this text */
+	struct stmt *current;	  /* the top-level statement that runs; nested ones hang there */
+	struct stmt *text_target; /* gets the next DBF_FACT_TEXT */
+	struct stmt *judged; /* of the last text: a verdict that names no execution is about it */
+	struct stmt
+		*parsed; /* owned; answered by '1' last: what fails before it runs is this text */
 	struct stmt *held;
-	struct exec_ref *refs;		/* owned; STATE_EXEC_IDS, or NULL until something is nested */
-	struct dbf_reply reply;		/* being assembled */
+	struct exec_ref *refs;	/* owned; STATE_EXEC_IDS, or NULL until something is nested */
+	struct dbf_reply reply; /* being assembled */
 	char reply_buf[DBF_MESSAGE_BYTES];
 	size_t reply_len;
 	bool reply_open;
-	char last_status;		/* of ReadyForQuery, 'I' before the first */
+	char last_status; /* of ReadyForQuery, 'I' before the first */
 	bool cycle_failed;
 	bool fatal;
 	char fatal_text[256];
 	char fatal_sqlstate[6];
 	bool xact_open, xact_implicit;
 	struct conn_xact xact;
-	bool gap;			/* something of this cycle was lost */
-	bool recent;			/* fed since the eviction's hand passed */
-	uint64_t last_ts;		/* of any fact */
+	bool gap;	  /* something of this cycle was lost */
+	bool recent;	  /* fed since the eviction's hand passed */
+	uint64_t last_ts; /* of any fact */
 	uint32_t lost_batches, lost_execs;
 };
 
 struct conn_table {
 	struct conn_ops ops;
 	void *ctx;
-	struct conn_session **slots;	/* open addressing by start and tgid */
+	struct conn_session **slots; /* open addressing by start and tgid */
 	unsigned mask, cnt, hand;
 	struct stmt *free_stmts;
 	unsigned free_cnt;
@@ -79,31 +81,36 @@ struct conn_table {
 };
 
 /* stmt.c */
-struct stmt *stmt_new(struct conn_table *t, struct conn_session *s, enum conn_form form, uint64_t ts);
+struct stmt *stmt_new(struct conn_table *t, struct conn_session *s, enum conn_form form,
+		      uint64_t ts);
 void stmt_free(struct conn_table *t, struct stmt *st);
 void stmt_set_text(struct stmt *st, const char *bytes, size_t len);
 void stmt_append_text(struct stmt *st, const char *bytes, size_t len);
 /* Adds to the cycle; frees and returns NULL when the cycle is full. */
 struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct stmt *st);
 /*
- * Hangs below the running statement, merging with an equal text; NULL when there is no room. @ran: it begins. A text
- * that only is parsed is never merged with one that ran: what is decided about it now is not what was decided then.
+ * Hangs below the running statement, merging with an equal text; NULL when there is no room. @ran:
+ * it begins. A text that only is parsed is never merged with one that ran: what is decided about it
+ * now is not what was decided then.
  */
-struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id, struct stmt *st, bool ran);
+struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id,
+			     struct stmt *st, bool ran);
 /* Free @st, which is in no list, and forget it and what hangs below it everywhere. */
 void stmt_drop(struct conn_table *t, struct conn_session *s, struct stmt *st);
 struct stmt *stmt_by_exec(struct conn_session *s, uint32_t exec_id);
 void stmt_ref(struct conn_session *s, uint32_t exec_id, struct stmt *st);
 void stmt_add_part(struct stmt *st, const char *tag, uint64_t rows, bool rows_known);
-/* The cycle is over, or the session is: hand everything out. @status is 0 at the end of the session. */
+/* The cycle is over, or the session is: hand everything out. @status is 0 at the end of the
+ * session. */
 void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, uint64_t ts);
 /* Forget what could not be followed: after a loss. */
 void stmt_mark_gap(struct conn_session *s);
 void stmt_procedure_xact(struct conn_table *t, struct conn_session *s, bool commit, uint64_t ts);
 
 /* reply.c */
-void reply_begin(struct conn_table *t, struct conn_session *s, const struct dbf_reply *r, const char *bytes, size_t len,
-		 uint64_t ts);
-void reply_more(struct conn_table *t, struct conn_session *s, const char *bytes, size_t len, uint64_t ts);
+void reply_begin(struct conn_table *t, struct conn_session *s, const struct dbf_reply *r,
+		 const char *bytes, size_t len, uint64_t ts);
+void reply_more(struct conn_table *t, struct conn_session *s, const char *bytes, size_t len,
+		uint64_t ts);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The life of a statement: made from a text or an execution, joined by replies and verdicts, ended with the cycle.
- * The outcome is decided here, from what was seen.
+ * The life of a statement: made from a text or an execution, joined by replies and verdicts, ended
+ * with the cycle. The outcome is decided here, from what was seen.
  */
 #include "conn/state.h"
 
@@ -17,7 +17,7 @@
 #endif
 
 #define FREE_STMTS_MAX 256
-#define FREE_TEXT_MAX (16 * 1024)	/* larger text buffers are not kept */
+#define FREE_TEXT_MAX (16 * 1024) /* larger text buffers are not kept */
 
 static uint64_t text_hash(const char *p, size_t len)
 {
@@ -28,7 +28,8 @@ static uint64_t text_hash(const char *p, size_t len)
 	return h;
 }
 
-struct stmt *stmt_new(struct conn_table *t, struct conn_session *s, enum conn_form form, uint64_t ts)
+struct stmt *stmt_new(struct conn_table *t, struct conn_session *s, enum conn_form form,
+		      uint64_t ts)
 {
 	struct stmt *st = t->free_stmts;
 	char *buf = NULL;
@@ -80,7 +81,8 @@ static bool is_of(const struct stmt *st, const struct stmt *top)
 	return st && (st == top || st->top == top);
 }
 
-/* Nothing may point at @top, or at what hangs below it, once it is freed: its memory is used again. */
+/* Nothing may point at @top, or at what hangs below it, once it is freed: its memory is used again.
+ */
 static void forget(struct conn_state *cs, const struct stmt *top)
 {
 	if (is_of(cs->current, top))
@@ -162,7 +164,8 @@ struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct s
 
 	if (!st)
 		return NULL;
-	if (!grow((void **)&cs->tops, &cs->top_cap, cs->top_cnt, sizeof(*cs->tops), STATE_TOPS_MAX)) {
+	if (!grow((void **)&cs->tops, &cs->top_cap, cs->top_cnt, sizeof(*cs->tops),
+		  STATE_TOPS_MAX)) {
 		t->counters.nested_lost++;
 		stmt_free(t, st);
 		cs->text_target = cs->judged = NULL;
@@ -173,23 +176,27 @@ struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct s
 	if (cs->gap)
 		st->pub.missing |= 1U << CONN_MISSING_GAP;
 	if (!cs->xact_open) {
-		cs->xact = (struct conn_xact){ .number = cs->xact.number + 1, .start_ns = st->pub.start_ns };
+		cs->xact = (struct conn_xact){ .number = cs->xact.number + 1,
+					       .start_ns = st->pub.start_ns };
 		cs->xact_open = cs->xact_implicit = true;
 	}
 	st->pub.xact = cs->xact.number;
 	return st;
 }
 
-struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id, struct stmt *st, bool ran)
+struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id,
+			     struct stmt *st, bool ran)
 {
 	struct conn_state *cs = s->state;
-	struct stmt *top = cs->current ? cs->current : cs->top_cnt ? cs->tops[cs->top_cnt - 1] : NULL;
+	struct stmt *top = cs->current	 ? cs->current
+			   : cs->top_cnt ? cs->tops[cs->top_cnt - 1]
+					 : NULL;
 
 	if (!st)
 		return NULL;
 	st->pub.parent_id = parent_id ? parent_id : top ? top->pub.id : 0;
 	st->text_hash = text_hash(st->pub.text, st->pub.captured);
-	if (!top) {	/* runs outside of any statement we saw: a background worker, or after a loss */
+	if (!top) { /* runs outside of any statement we saw: a background worker, or after a loss */
 		st->pub.missing |= 1U << CONN_MISSING_START;
 		return stmt_add_top(t, s, st);
 	}
@@ -197,8 +204,9 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 	for (unsigned i = 0; i < top->nested_cnt; i++) {
 		struct stmt *old = top->nested[i];
 
-		if ((!ran && old->pub.began) || old->pub.xact != st->pub.xact || old->text_hash != st->text_hash ||
-		    old->pub.parent_id != st->pub.parent_id || old->pub.captured != st->pub.captured ||
+		if ((!ran && old->pub.began) || old->pub.xact != st->pub.xact ||
+		    old->text_hash != st->text_hash || old->pub.parent_id != st->pub.parent_id ||
+		    old->pub.captured != st->pub.captured ||
 		    memcmp(old->pub.text, st->pub.text, st->pub.captured))
 			continue;
 		old->ptr = st->ptr;
@@ -207,7 +215,8 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 		cs->judged = old;
 		return old;
 	}
-	if (!grow((void **)&top->nested, &top->nested_cap, top->nested_cnt, sizeof(*top->nested), STATE_NESTED_MAX)) {
+	if (!grow((void **)&top->nested, &top->nested_cap, top->nested_cnt, sizeof(*top->nested),
+		  STATE_NESTED_MAX)) {
 		t->counters.nested_lost++;
 		top->pub.missing |= 1U << CONN_MISSING_NESTED;
 		stmt_free(t, st);
@@ -252,7 +261,8 @@ void stmt_add_part(struct stmt *st, const char *tag, uint64_t rows, bool rows_kn
 		st->pub.rows += rows;
 		st->pub.rows_known = true;
 	}
-	if (!grow((void **)&st->pub.parts, &st->parts_cap, st->pub.part_cnt, sizeof(*part), STATE_PARTS_MAX))
+	if (!grow((void **)&st->pub.parts, &st->parts_cap, st->pub.part_cnt, sizeof(*part),
+		  STATE_PARTS_MAX))
 		return;
 	part = &st->pub.parts[st->pub.part_cnt++];
 	*part = (struct conn_part){ .rows = rows, .rows_known = rows_known };
@@ -263,7 +273,8 @@ static bool rejected(const struct stmt *st)
 {
 	const struct conn_verdict *v = &st->pub.verdict;
 
-	return st->pub.has_verdict && v->signalled && (v->action == DBF_ACTION_DENY || v->action == DBF_ACTION_KILL);
+	return st->pub.has_verdict && v->signalled &&
+	       (v->action == DBF_ACTION_DENY || v->action == DBF_ACTION_KILL);
 }
 
 static bool is_cancel(const char *sqlstate)
@@ -280,15 +291,16 @@ static bool rejected_inside(const struct stmt *st)
 }
 
 /*
- * What the reject did, when there was one and the statement ended in an error or with its session. The executor checks
- * for interrupts before it touches a row, so a reject at its entry is still before the beginning.
+ * What the reject did, when there was one and the statement ended in an error or with its session.
+ * The executor checks for interrupts before it touches a row, so a reject at its entry is still
+ * before the beginning.
  */
 static enum conn_outcome outcome_rejected(const struct stmt *st, bool session_end)
 {
 	enum dbf_gate gate = st->pub.verdict.gate;
 
 	if (!is_cancel(st->pub.sqlstate) && !(session_end && !st->pub.sqlstate[0]))
-		return CONN_FAILED;	/* it failed first, by itself */
+		return CONN_FAILED; /* it failed first, by itself */
 	if (!st->pub.began || (gate == DBF_GATE_EXECUTOR && !st->pub.part_cnt))
 		return CONN_PREVENTED;
 	return CONN_CANCELLED;
@@ -325,10 +337,12 @@ static void decide_nested(struct stmt *st, const struct stmt *top)
 	bool error = p->sqlstate[0] != '\0';
 	bool session_end = top->pub.evidence & 1U << CONN_SAW_EXIT;
 
-	p->evidence |= (error ? 1U << CONN_SAW_ERROR : 0) | (rejected(st) ? 1U << CONN_SAW_REJECT : 0) |
+	p->evidence |= (error ? 1U << CONN_SAW_ERROR : 0) |
+		       (rejected(st) ? 1U << CONN_SAW_REJECT : 0) |
 		       (p->began ? 0 : 1U << CONN_SAW_NO_EXECUTION) | 1U << CONN_SAW_PARENT_END;
-	if (rejected(st) && (error || top->pub.sqlstate[0] || top->pub.outcome == CONN_ABORTED ||
-			     top->pub.outcome == CONN_PREVENTED || top->pub.outcome == CONN_CANCELLED)) {
+	if (rejected(st) &&
+	    (error || top->pub.sqlstate[0] || top->pub.outcome == CONN_ABORTED ||
+	     top->pub.outcome == CONN_PREVENTED || top->pub.outcome == CONN_CANCELLED)) {
 		if (!error)
 			memcpy(p->sqlstate, top->pub.sqlstate, sizeof(p->sqlstate));
 		p->outcome = outcome_rejected(st, session_end);
@@ -353,7 +367,8 @@ static void hand_out(struct conn_table *t, struct stmt *st)
 	for (unsigned i = 0; i < st->nested_cnt; i++) {
 		struct stmt *n = st->nested[i];
 
-		/* A text that was only parsed inside is an attribute of its parent, unless it failed or was rejected. */
+		/* A text that was only parsed inside is an attribute of its parent, unless it
+		 * failed or was rejected. */
 		if (!n->pub.began && !n->pub.sqlstate[0] && !rejected(n))
 			continue;
 		decide_nested(n, st);
@@ -365,8 +380,8 @@ static void hand_out(struct conn_table *t, struct stmt *st)
 /* Only parsed, and nothing happened to it: no record. A simple query that is empty is one. */
 static bool only_parsed(const struct stmt *st)
 {
-	return st->state == STMT_PARSED && !st->pub.sqlstate[0] && !st->pub.has_verdict && !st->empty_query &&
-	       !(st->pub.missing & 1U << CONN_MISSING_GAP);
+	return st->state == STMT_PARSED && !st->pub.sqlstate[0] && !st->pub.has_verdict &&
+	       !st->empty_query && !(st->pub.missing & 1U << CONN_MISSING_GAP);
 }
 
 static void xact_end(struct conn_table *t, struct conn_session *s, uint64_t ts, int state)
@@ -380,7 +395,8 @@ static void xact_end(struct conn_table *t, struct conn_session *s, uint64_t ts, 
 	cs->xact_open = false;
 }
 
-/* The fate of the transaction that this cycle ended: the last transaction command's tag, else whether all went well. */
+/* The fate of the transaction that this cycle ended: the last transaction command's tag, else
+ * whether all went well. */
 static int xact_fate(const struct conn_state *cs, char status)
 {
 	for (unsigned i = cs->top_cnt; i-- > 0;) {
@@ -398,7 +414,8 @@ static int xact_fate(const struct conn_state *cs, char status)
 	if (cs->gap)
 		return CONN_XACT_UNKNOWN;
 	if (cs->cycle_failed || !status)
-		return cs->xact_implicit && !status && !cs->cycle_failed ? CONN_XACT_UNKNOWN : CONN_XACT_ROLLED_BACK;
+		return cs->xact_implicit && !status && !cs->cycle_failed ? CONN_XACT_UNKNOWN
+									 : CONN_XACT_ROLLED_BACK;
 	return CONN_XACT_COMMITTED;
 }
 
@@ -409,8 +426,8 @@ static void xact_next(struct conn_state *cs, uint64_t number, uint64_t ts)
 }
 
 /*
- * The transaction ended with @p and the cycle went on: COMMIT AND CHAIN, a pipeline, several statements in one text.
- * ROLLBACK is no proof: ROLLBACK TO has the same tag.
+ * The transaction ended with @p and the cycle went on: COMMIT AND CHAIN, a pipeline, several
+ * statements in one text. ROLLBACK is no proof: ROLLBACK TO has the same tag.
  */
 static bool xact_ended_by(const struct conn_stmt *p, int *fate)
 {
@@ -459,25 +476,28 @@ static void move_to_xact(struct stmt *st, uint64_t number)
 		st->nested[i]->pub.xact = number;
 }
 
-struct ending {			/* of a cycle */
+struct ending { /* of a cycle */
 	char status;
 	uint64_t ts;
-	struct stmt *last;	/* its last record */
+	struct stmt *last; /* its last record */
 	bool xact_ends;
-	bool alone;		/* the only record of an implicit transaction: needs no transaction record */
-	bool split;		/* transactions ended within */
+	bool alone; /* the only record of an implicit transaction: needs no transaction record */
+	bool split; /* transactions ended within */
 	int fate;
 };
 
-static void end_record(struct conn_table *t, struct conn_session *s, struct stmt *st, struct ending *e)
+static void end_record(struct conn_table *t, struct conn_session *s, struct stmt *st,
+		       struct ending *e)
 {
 	struct conn_state *cs = s->state;
 	uint64_t number = cs->xact.number;
 	int fate;
 
-	if (st->pub.form == CONN_SIMPLE && e->status && !st->pub.sqlstate[0] && st->pub.part_cnt && st->state != STMT_LOST)
+	if (st->pub.form == CONN_SIMPLE && e->status && !st->pub.sqlstate[0] && st->pub.part_cnt &&
+	    st->state != STMT_LOST)
 		st->state = STMT_DONE;
-	st->pub.end_ns = st->state == STMT_DONE && st->pub.form != CONN_SIMPLE ? st->pub.end_ns : e->ts;
+	st->pub.end_ns =
+		st->state == STMT_DONE && st->pub.form != CONN_SIMPLE ? st->pub.end_ns : e->ts;
 	if (e->split)
 		move_to_xact(st, number);
 	cs->xact.statements++;
@@ -495,7 +515,8 @@ static void end_record(struct conn_table *t, struct conn_session *s, struct stmt
 	}
 }
 
-/* In the references is only what ran nested: below a statement, or in its place when that was not seen. */
+/* In the references is only what ran nested: below a statement, or in its place when that was not
+ * seen. */
 static void end_free(struct conn_table *t, struct conn_session *s, struct stmt *st)
 {
 	if (st && (st->nested_cnt || st->pub.form == CONN_NESTED))
@@ -536,8 +557,8 @@ void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, u
 		}
 	e.xact_ends = cs->xact_open && status != 'T' && status != 'E';
 	e.fate = e.xact_ends ? xact_fate(cs, status) : CONN_XACT_UNKNOWN;
-	e.alone = e.xact_ends && cs->xact_implicit && records == 1 && !cs->xact.statements && !cs->gap &&
-		  e.last->pub.xact == cs->xact.number && e.fate != CONN_XACT_UNKNOWN;
+	e.alone = e.xact_ends && cs->xact_implicit && records == 1 && !cs->xact.statements &&
+		  !cs->gap && e.last->pub.xact == cs->xact.number && e.fate != CONN_XACT_UNKNOWN;
 	for (unsigned i = 0; i < cs->top_cnt; i++)
 		if (is_record(cs->tops[i], status))
 			end_record(t, s, cs->tops[i], &e);
@@ -554,8 +575,8 @@ void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, u
 }
 
 /*
- * Whether the replies to come belong to what was running cannot be told any more: the end of the cycle may be among what
- * is missing. An execution that names its id proves that it goes on.
+ * Whether the replies to come belong to what was running cannot be told any more: the end of the
+ * cycle may be among what is missing. An execution that names its id proves that it goes on.
  */
 void stmt_mark_gap(struct conn_session *s)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one byte buffer: growable, with a hard maximum and a sticky error, so that writers append freely
- * and check once. Used for records, JSON, and generated text.
+ * The one byte buffer: growable, with a hard maximum and a sticky error, so that writers append
+ * freely and check once. Used for records, JSON, and generated text.
  */
 #ifndef DBFENCE_CORE_BUF_H
 #define DBFENCE_CORE_BUF_H
@@ -11,11 +11,11 @@
 #include <stdint.h>
 
 struct buf {
-	char *data;	/* owned; NUL-terminated whenever it is not NULL */
+	char *data; /* owned; NUL-terminated whenever it is not NULL */
 	size_t len;
 	size_t cap;
-	size_t max;	/* appending beyond sets failed */
-	bool failed;	/* sticky: out of memory or beyond max */
+	size_t max;  /* appending beyond sets failed */
+	bool failed; /* sticky: out of memory or beyond max */
 };
 
 /* An empty buffer that never grows beyond @max bytes. Allocates nothing. */

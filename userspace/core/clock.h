@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The two clocks, in nanoseconds. The kernel side stamps with CLOCK_MONOTONIC (bpf_ktime_get_ns). */
+/* The two clocks, in nanoseconds. The kernel side stamps with CLOCK_MONOTONIC (bpf_ktime_get_ns).
+ */
 #ifndef DBFENCE_CORE_CLOCK_H
 #define DBFENCE_CORE_CLOCK_H
 

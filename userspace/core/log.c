@@ -37,7 +37,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 	if ((size_t)n > sizeof(line) - 2)
 		n = (int)sizeof(line) - 2;
 	line[n++] = '\n';
-	/* One write per line, so that the processes' lines do not interleave. A lost log line is not worth an error. */
+	/* One write per line, so that the processes' lines do not interleave. A lost log line is
+	 * not worth an error. */
 	if (write(STDERR_FILENO, line, (size_t)n) < 0)
 		return;
 }

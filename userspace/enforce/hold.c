@@ -13,7 +13,8 @@ static int send_to(int pidfd, int sig)
 	return syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0) ? -errno : 0;
 }
 
-int hold_end(struct dbf_hold_slot *slots, uint32_t index, uint32_t seq, enum dbf_hold_state to, enum dbf_resolver by)
+int hold_end(struct dbf_hold_slot *slots, uint32_t index, uint32_t seq, enum dbf_hold_state to,
+	     enum dbf_resolver by)
 {
 	struct dbf_hold_slot *slot;
 	uint64_t open = DBF_STATE(seq, DBF_HOLD_OPEN);
@@ -27,7 +28,8 @@ int hold_end(struct dbf_hold_slot *slots, uint32_t index, uint32_t seq, enum dbf
 	pidfd = (int)syscall(SYS_pidfd_open, (pid_t)slot->tgid, 0);
 	if (pidfd < 0)
 		return -errno;
-	if (!__atomic_compare_exchange_n(&slot->state, &open, DBF_STATE(seq, to), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+	if (!__atomic_compare_exchange_n(&slot->state, &open, DBF_STATE(seq, to), false,
+					 __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
 		close(pidfd);
 		return -EALREADY;
 	}
@@ -40,17 +42,20 @@ int hold_end(struct dbf_hold_slot *slots, uint32_t index, uint32_t seq, enum dbf
 	if (!rc)
 		rc = send_to(pidfd, SIGCONT);
 	else
-		send_to(pidfd, SIGCONT);	/* whatever went wrong, nobody stays stopped */
+		send_to(pidfd, SIGCONT); /* whatever went wrong, nobody stays stopped */
 	close(pidfd);
 	return rc;
 }
 
-static void end_by_fail_mode(struct dbf_hold_slot *slots, uint32_t index, uint64_t state, enum dbf_resolver by)
+static void end_by_fail_mode(struct dbf_hold_slot *slots, uint32_t index, uint64_t state,
+			     enum dbf_resolver by)
 {
-	hold_end(slots, index, DBF_STATE_SEQ(state), slots[index].fail_closed ? DBF_HOLD_DENIED : DBF_HOLD_ALLOWED, by);
+	hold_end(slots, index, DBF_STATE_SEQ(state),
+		 slots[index].fail_closed ? DBF_HOLD_DENIED : DBF_HOLD_ALLOWED, by);
 }
 
-unsigned hold_end_overdue(struct dbf_hold_slot *slots, uint64_t now_ns, enum dbf_resolver by, unsigned *open)
+unsigned hold_end_overdue(struct dbf_hold_slot *slots, uint64_t now_ns, enum dbf_resolver by,
+			  unsigned *open)
 {
 	unsigned ended = 0;
 
@@ -79,7 +84,8 @@ unsigned hold_release_all(struct dbf_hold_slot *slots, enum dbf_resolver by)
 
 const char *hold_resolver_name(enum dbf_resolver by)
 {
-	static const char *const names[DBF_BY_MAX] = { "", "keeper", "dead-man", "kernel", "start" };
+	static const char *const names[DBF_BY_MAX] = { "", "keeper", "dead-man", "kernel",
+						       "start" };
 
 	return by < DBF_BY_MAX ? names[by] : "";
 }

@@ -28,9 +28,9 @@ struct server_links {
 	bool used;
 	dev_t dev;
 	ino_t ino;
-	struct bpf_link *links[KERNEL_HOOKS_MAX];	/* owned */
-	struct probe_site gate;		/* where the Execute gate goes */
-	int fd;				/* owned: the binary */
+	struct bpf_link *links[KERNEL_HOOKS_MAX]; /* owned */
+	struct probe_site gate;			  /* where the Execute gate goes */
+	int fd;					  /* owned: the binary */
 	bool has_gate;
 };
 
@@ -50,9 +50,21 @@ struct kernel {
 };
 
 enum hook_id {
-	HOOK_RAW_PARSER, HOOK_EXECUTOR_RUN, HOOK_EXECUTOR_END, HOOK_PROCESS_UTILITY, HOOK_SECURE_WRITE, HOOK_ERRCODE,
-	HOOK_XID, HOOK_SPI_COMMIT, HOOK_SPI_COMMIT_CHAIN, HOOK_SPI_ROLLBACK, HOOK_SPI_ROLLBACK_CHAIN, HOOK_FUNCTION,
-	HOOK_REPLICATION, HOOK_EXECUTE_GATE, HOOK_MAX
+	HOOK_RAW_PARSER,
+	HOOK_EXECUTOR_RUN,
+	HOOK_EXECUTOR_END,
+	HOOK_PROCESS_UTILITY,
+	HOOK_SECURE_WRITE,
+	HOOK_ERRCODE,
+	HOOK_XID,
+	HOOK_SPI_COMMIT,
+	HOOK_SPI_COMMIT_CHAIN,
+	HOOK_SPI_ROLLBACK,
+	HOOK_SPI_ROLLBACK_CHAIN,
+	HOOK_FUNCTION,
+	HOOK_REPLICATION,
+	HOOK_EXECUTE_GATE,
+	HOOK_MAX
 };
 
 static const struct {
@@ -127,13 +139,19 @@ static bool have_cgroup2(void)
 int kernel_check(struct err *err)
 {
 	if (geteuid() != 0)
-		return err_set(err, -EPERM, "dbfenced must be started as root: it loads programs into the kernel");
+		return err_set(
+			err, -EPERM,
+			"dbfenced must be started as root: it loads programs into the kernel");
 	if (!have_cgroup2())
-		return err_set(err, -ENOTSUP, "no cgroup v2 hierarchy is mounted: mount one (mount -t cgroup2 none "
-			       "/sys/fs/cgroup/unified), or boot with systemd.unified_cgroup_hierarchy=1");
+		return err_set(
+			err, -ENOTSUP,
+			"no cgroup v2 hierarchy is mounted: mount one (mount -t cgroup2 none "
+			"/sys/fs/cgroup/unified), or boot with systemd.unified_cgroup_hierarchy=1");
 	if (access("/sys/kernel/btf/vmlinux", R_OK))
-		return err_set(err, -ENOTSUP, "this kernel has no BTF (/sys/kernel/btf/vmlinux): use one built with "
-			       "CONFIG_DEBUG_INFO_BTF=y, 6.1 or later");
+		return err_set(
+			err, -ENOTSUP,
+			"this kernel has no BTF (/sys/kernel/btf/vmlinux): use one built with "
+			"CONFIG_DEBUG_INFO_BTF=y, 6.1 or later");
 	return 0;
 }
 
@@ -144,7 +162,8 @@ static int pin_maps(struct kernel *k, bool *reused)
 	char path[400];
 
 	*reused = false;
-	bpf_object__for_each_map(map, k->skel->obj) {
+	bpf_object__for_each_map(map, k->skel->obj)
+	{
 		if (bpf_map__is_internal(map))
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", k->pin_dir, bpf_map__name(map));
@@ -165,7 +184,8 @@ static size_t ring_size(size_t want)
 	return size;
 }
 
-/* dbfence_bpf__open, of a copy when something in the object must be changed first. *image is to be freed after the load. */
+/* dbfence_bpf__open, of a copy when something in the object must be changed first. *image is to be
+ * freed after the load. */
 static struct dbfence_bpf *open_object(void **image)
 {
 	struct dbfence_bpf *skel;
@@ -215,7 +235,10 @@ static int load_once(struct kernel *k, struct err *err)
 	if (rc) {
 		dbfence_bpf__destroy(k->skel);
 		k->skel = NULL;
-		return err_set(err, rc, "the kernel refused the programs (%s); 'dbfence doctor' says what it lacks", strerror(-rc));
+		return err_set(
+			err, rc,
+			"the kernel refused the programs (%s); 'dbfence doctor' says what it lacks",
+			strerror(-rc));
 	}
 	return 0;
 }
@@ -223,7 +246,9 @@ static int load_once(struct kernel *k, struct err *err)
 static int attach_tracepoints(struct kernel *k, struct err *err)
 {
 	struct bpf_program *progs[TRACEPOINTS] = {
-		k->skel->progs.process_exit, k->skel->progs.tcp_state, k->skel->progs.signal_generate,
+		k->skel->progs.process_exit,
+		k->skel->progs.tcp_state,
+		k->skel->progs.signal_generate,
 	};
 	char path[400];
 
@@ -232,7 +257,8 @@ static int attach_tracepoints(struct kernel *k, struct err *err)
 			continue;
 		k->tracepoints[i] = bpf_program__attach(progs[i]);
 		if (!k->tracepoints[i])
-			return err_set(err, -errno, "cannot attach %s: %s", bpf_program__name(progs[i]), strerror(errno));
+			return err_set(err, -errno, "cannot attach %s: %s",
+				       bpf_program__name(progs[i]), strerror(errno));
 		snprintf(path, sizeof(path), "%s/%s", k->link_dir, bpf_program__name(progs[i]));
 		if (bpf_link__pin(k->tracepoints[i], path))
 			return err_set(err, -errno, "cannot pin %s: %s", path, strerror(errno));
@@ -252,17 +278,21 @@ struct kernel *kernel_open(const struct kernel_opts *opts, struct err *err)
 		rc = err_set(err, -ENOMEM, "out of memory");
 		goto fail;
 	}
-	snprintf(k->pin_dir, sizeof(k->pin_dir), "%s", opts->pin_dir ? opts->pin_dir : KERNEL_PIN_DIR);
+	snprintf(k->pin_dir, sizeof(k->pin_dir), "%s",
+		 opts->pin_dir ? opts->pin_dir : KERNEL_PIN_DIR);
 	rc = pinned_make_dir(k->pin_dir, err);
 	if (rc)
 		goto fail;
 	pinned = pinned_ring_bytes(k->pin_dir);
-	k->ring_bytes = pinned ? pinned : ring_size(opts->ring_bytes ? opts->ring_bytes : KERNEL_RING_BYTES);
+	k->ring_bytes = pinned ? pinned
+			       : ring_size(opts->ring_bytes ? opts->ring_bytes : KERNEL_RING_BYTES);
 	rc = load_once(k, err);
 	if (rc && k->took_over) {
 		unsigned released, removed;
 
-		log_warn("what is pinned under %s is of another version and cannot be taken over: it is released", k->pin_dir);
+		log_warn("what is pinned under %s is of another version and cannot be taken over: "
+			 "it is released",
+			 k->pin_dir);
 		kernel_disarm(k->pin_dir, &released, &removed, NULL);
 		rc = pinned_make_dir(k->pin_dir, err);
 		if (!rc)
@@ -333,7 +363,8 @@ bool kernel_took_over(const struct kernel *k)
 	return k->took_over;
 }
 
-static int need_symbol(const struct elf_file *elf, const char *name, uint64_t *vaddr, struct err *err)
+static int need_symbol(const struct elf_file *elf, const char *name, uint64_t *vaddr,
+		       struct err *err)
 {
 	struct elf_symbol sym;
 
@@ -344,8 +375,8 @@ static int need_symbol(const struct elf_file *elf, const char *name, uint64_t *v
 }
 
 /*
- * NodeTag of CreateFunctionStmt: texts inside are only checked. Known where the server's own headers were at hand; elsewhere
- * they are judged as if they ran.
+ * NodeTag of CreateFunctionStmt: texts inside are only checked. Known where the server's own
+ * headers were at hand; elsewhere they are judged as if they ran.
  */
 static uint16_t create_function_tag(int major)
 {
@@ -356,16 +387,26 @@ static bool query_desc_fits(const struct pg_query_desc_layout *q)
 {
 	return q->operation == offsetof(struct dbf_query_desc, operation) &&
 	       q->plannedstmt == offsetof(struct dbf_query_desc, plannedstmt) &&
-	       q->source_text == offsetof(struct dbf_query_desc, source) && q->dest == offsetof(struct dbf_query_desc, dest) &&
+	       q->source_text == offsetof(struct dbf_query_desc, source) &&
+	       q->dest == offsetof(struct dbf_query_desc, dest) &&
 	       q->estate == offsetof(struct dbf_query_desc, estate) &&
 	       q->already_executed == offsetof(struct dbf_query_desc, already_executed);
 }
 
-static int fill_server(const struct elf_file *elf, const struct pg_layout *l, struct dbf_server *s, struct err *err)
+static int fill_server(const struct elf_file *elf, const struct pg_layout *l, struct dbf_server *s,
+		       struct err *err)
 {
-	struct { const char *name; uint64_t vaddr; } v[] = {
-		{ "debug_query_string", 0 }, { "MyProcPort", 0 }, { "ActivePortal", 0 }, { "InterruptHoldoffCount", 0 },
-		{ "QueryCancelHoldoffCount", 0 }, { "CritSectionCount", 0 }, { "am_walsender", 0 },
+	struct {
+		const char *name;
+		uint64_t vaddr;
+	} v[] = {
+		{ "debug_query_string", 0 },
+		{ "MyProcPort", 0 },
+		{ "ActivePortal", 0 },
+		{ "InterruptHoldoffCount", 0 },
+		{ "QueryCancelHoldoffCount", 0 },
+		{ "CritSectionCount", 0 },
+		{ "am_walsender", 0 },
 		{ "ParallelWorkerNumber", 0 },
 	};
 
@@ -376,7 +417,9 @@ static int fill_server(const struct elf_file *elf, const struct pg_layout *l, st
 			return rc;
 	}
 	if (!query_desc_fits(&l->query_desc))
-		return err_set(err, -ENOTSUP, "PostgreSQL %d lays QueryDesc out in a way the probes do not know", l->major);
+		return err_set(err, -ENOTSUP,
+			       "PostgreSQL %d lays QueryDesc out in a way the probes do not know",
+			       l->major);
 	*s = (struct dbf_server){
 		.valid = 1,
 		.major = (uint32_t)l->major,
@@ -435,7 +478,8 @@ static int server_index(struct kernel *k, const struct dbf_server *s)
 	return spare;
 }
 
-static struct bpf_link *attach_hook(struct kernel *k, enum hook_id id, int index, int fd, const struct probe_site *site)
+static struct bpf_link *attach_hook(struct kernel *k, enum hook_id id, int index, int fd,
+				    const struct probe_site *site)
 {
 	struct bpf_link *link;
 	char path[64], pin[400];
@@ -454,13 +498,14 @@ static struct bpf_link *attach_hook(struct kernel *k, enum hook_id id, int index
 }
 
 /*
- * exec_execute_message, which is not exported, is the only caller of CreateDestReceiver that has just called BeginCommand: a
- * probe on that call costs nothing elsewhere.
+ * exec_execute_message, which is not exported, is the only caller of CreateDestReceiver that has
+ * just called BeginCommand: a probe on that call costs nothing elsewhere.
  */
 #define EXECUTE_MARK "BeginCommand"
 #define EXECUTE_MARK_BYTES 24
 
-static int place_hook(const struct elf_file *elf, enum hook_id id, const struct pg_layout *l, struct probe_site *site)
+static int place_hook(const struct elf_file *elf, enum hook_id id, const struct pg_layout *l,
+		      struct probe_site *site)
 {
 	struct probe_target target = { .arg_regs = probe_arg_regs(hooks[id].args) };
 	struct elf_symbol sym, mark;
@@ -477,8 +522,8 @@ static int place_hook(const struct elf_file *elf, enum hook_id id, const struct 
 	return probe_place(elf, &target, PROBE_INSNS_MAX, site);
 }
 
-static void attach_hooks(struct kernel *k, const struct elf_file *elf, const struct pg_layout *l, int index,
-			 struct kernel_server *out)
+static void attach_hooks(struct kernel *k, const struct elf_file *elf, const struct pg_layout *l,
+			 int index, struct kernel_server *out)
 {
 	struct server_links *s = &k->servers[index];
 
@@ -487,7 +532,9 @@ static void attach_hooks(struct kernel *k, const struct elf_file *elf, const str
 		struct kernel_hook *h = &out->hooks[out->hook_cnt++];
 		struct probe_site site = {};
 
-		*h = (struct kernel_hook){ .symbol = hooks[id].symbol, .optional = hooks[id].optional, .why_not = "" };
+		*h = (struct kernel_hook){ .symbol = hooks[id].symbol,
+					   .optional = hooks[id].optional,
+					   .why_not = "" };
 		if (place_hook(elf, id, l, &site)) {
 			h->why_not = "not exported by this binary";
 		} else if (id == HOOK_EXECUTE_GATE) {
@@ -507,12 +554,14 @@ static void attach_hooks(struct kernel *k, const struct elf_file *elf, const str
 		}
 		if (!h->attached && !h->optional && out->covered) {
 			out->covered = false;
-			snprintf(out->problem, sizeof(out->problem), "%s: %s", h->symbol, h->why_not);
+			snprintf(out->problem, sizeof(out->problem), "%s: %s", h->symbol,
+				 h->why_not);
 		}
 	}
 }
 
-int kernel_attach_server(struct kernel *k, const struct pg_server *server, struct kernel_server *out, struct err *err)
+int kernel_attach_server(struct kernel *k, const struct pg_server *server,
+			 struct kernel_server *out, struct err *err)
 {
 	const struct pg_layout *l = pg_layout_lookup(server->major);
 	struct elf_file *elf = NULL;
@@ -520,7 +569,9 @@ int kernel_attach_server(struct kernel *k, const struct pg_server *server, struc
 	uint32_t key;
 	int rc, index;
 
-	*out = (struct kernel_server){ .index = -1, .dev = server->dev, .ino = server->ino, .major = server->major };
+	*out = (struct kernel_server){
+		.index = -1, .dev = server->dev, .ino = server->ino, .major = server->major
+	};
 	if (!l)
 		return err_set(err, -ENOTSUP, "PostgreSQL %s is not supported: majors 13 to 18 are",
 			       server->version[0] ? server->version : "of unknown version");
@@ -531,7 +582,8 @@ int kernel_attach_server(struct kernel *k, const struct pg_server *server, struc
 		goto out;
 	index = server_index(k, &entry);
 	if (index < 0) {
-		rc = err_set(err, -ENOSPC, "more than %d different server binaries run here", DBF_SERVERS);
+		rc = err_set(err, -ENOSPC, "more than %d different server binaries run here",
+			     DBF_SERVERS);
 		goto out;
 	}
 	key = (uint32_t)index;
@@ -539,7 +591,8 @@ int kernel_attach_server(struct kernel *k, const struct pg_server *server, struc
 		rc = err_set(err, -errno, "cannot write the servers map: %s", strerror(errno));
 		goto out;
 	}
-	k->servers[index] = (struct server_links){ .used = true, .dev = server->dev, .ino = server->ino };
+	k->servers[index] =
+		(struct server_links){ .used = true, .dev = server->dev, .ino = server->ino };
 	k->servers[index].fd = fcntl(server->fd, F_DUPFD_CLOEXEC, 3);
 	out->index = index;
 	attach_hooks(k, elf, l, index, out);
@@ -582,7 +635,8 @@ int kernel_set_execute_gate(struct kernel *k, bool on)
 				rc = -errno;
 			continue;
 		}
-		snprintf(pin, sizeof(pin), "%s/%d-%s", k->link_dir, i, hooks[HOOK_EXECUTE_GATE].symbol);
+		snprintf(pin, sizeof(pin), "%s/%d-%s", k->link_dir, i,
+			 hooks[HOOK_EXECUTE_GATE].symbol);
 		unlink(pin);
 		bpf_link__destroy(*link);
 		*link = NULL;
@@ -602,7 +656,10 @@ int kernel_activate(struct kernel *k, struct err *err)
 
 int kernel_set_cluster(struct kernel *k, uint32_t postmaster, const struct dbf_cluster *cluster)
 {
-	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.clusters), &postmaster, cluster, BPF_ANY) ? -errno : 0;
+	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.clusters), &postmaster, cluster,
+				   BPF_ANY)
+		       ? -errno
+		       : 0;
 }
 
 void kernel_drop_cluster(struct kernel *k, uint32_t postmaster)
@@ -631,24 +688,35 @@ int kernel_set_policy(struct kernel *k, struct dbf_config *config, const struct 
 		memcpy(config->key, old.key, sizeof(old.key));
 	else if (getrandom(config->key, sizeof(config->key), 0) != sizeof(config->key))
 		return -errno;
-	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.configs), &zero, config, BPF_ANY) ? -errno : 0;
+	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.configs), &zero, config, BPF_ANY)
+		       ? -errno
+		       : 0;
 }
 
 int kernel_put_verdict(struct kernel *k, const struct dbf_verdict_key *key, uint32_t action)
 {
 	struct dbf_verdict_value value = { .action = action };
 
-	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.verdicts), key, &value, BPF_ANY) ? -errno : 0;
+	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.verdicts), key, &value, BPF_ANY)
+		       ? -errno
+		       : 0;
 }
 
-int kernel_put_class(struct kernel *k, const struct dbf_session_key *session, uint32_t identity_class)
+int kernel_put_class(struct kernel *k, const struct dbf_session_key *session,
+		     uint32_t identity_class)
 {
-	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.classes), session, &identity_class, BPF_ANY) ? -errno : 0;
+	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.classes), session, &identity_class,
+				   BPF_ANY)
+		       ? -errno
+		       : 0;
 }
 
-int kernel_put_tcp_client(struct kernel *k, const struct dbf_tcp_key *key, const struct dbf_tcp_client *client)
+int kernel_put_tcp_client(struct kernel *k, const struct dbf_tcp_key *key,
+			  const struct dbf_tcp_client *client)
 {
-	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.tcp_clients), key, client, BPF_ANY) ? -errno : 0;
+	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.tcp_clients), key, client, BPF_ANY)
+		       ? -errno
+		       : 0;
 }
 
 int kernel_ring_fd(const struct kernel *k)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The BPF object's life: load, pin, attach to a server binary, take over from the daemon before, disarm. It and
- * features.c are the only files that talk to libbpf. Everything it makes is pinned, so that what is enforced outlives
- * the daemon.
+ * The BPF object's life: load, pin, attach to a server binary, take over from the daemon before,
+ * disarm. It and features.c are the only files that talk to libbpf. Everything it makes is pinned,
+ * so that what is enforced outlives the daemon.
  */
 #ifndef DBFENCE_LOADER_KERNEL_H
 #define DBFENCE_LOADER_KERNEL_H
@@ -17,57 +17,60 @@
 #include "loader/discover.h"
 
 #define KERNEL_PIN_DIR "/sys/fs/bpf/dbfence"
-#define KERNEL_DISARMED_FILE "disarmed"	/* in the state directory: left by disarm for the next start */
+#define KERNEL_DISARMED_FILE \
+	"disarmed" /* in the state directory: left by disarm for the next start */
 #define KERNEL_RING_BYTES (8 * 1024 * 1024)
 
 struct kernel;
 
 struct kernel_opts {
-	const char *pin_dir;	/* NULL: KERNEL_PIN_DIR */
-	size_t ring_bytes;	/* 0: KERNEL_RING_BYTES; rounded up to a power of two; what is pinned already wins */
+	const char *pin_dir; /* NULL: KERNEL_PIN_DIR */
+	size_t ring_bytes;   /* 0: KERNEL_RING_BYTES; rounded up to a power of two; what is pinned
+				already wins */
 };
 
 /* One attached hook, for status and doctor. */
 struct kernel_hook {
 	const char *symbol;
 	bool attached;
-	bool slow;		/* its instruction is single-stepped */
+	bool slow; /* its instruction is single-stepped */
 	bool optional;
-	const char *why_not;	/* "" when attached */
+	const char *why_not; /* "" when attached */
 };
 
 #define KERNEL_HOOKS_MAX 20
 
-struct kernel_server {		/* one server binary */
-	int index;		/* in the servers map */
+struct kernel_server { /* one server binary */
+	int index;     /* in the servers map */
 	dev_t dev;
 	ino_t ino;
 	int major;
-	bool covered;		/* every hook that is not optional is attached */
+	bool covered; /* every hook that is not optional is attached */
 	struct kernel_hook hooks[KERNEL_HOOKS_MAX];
 	unsigned hook_cnt;
-	char problem[256];	/* why it is not covered; "" when it is */
+	char problem[256]; /* why it is not covered; "" when it is */
 };
 
 /* Whether this process and machine can load anything at all; a plain sentence when not. */
 int kernel_check(struct err *err);
 
 /*
- * First thing at a start, before anything can fail: end what an earlier daemon left held. *released counts them, *generation
- * is the pinned policies' (0 none).
+ * First thing at a start, before anything can fail: end what an earlier daemon left held. *released
+ * counts them, *generation is the pinned policies' (0 none).
  */
 void kernel_recover(const char *pin_dir, unsigned *released, uint64_t *generation);
 
 /*
- * Load the object with the maps that are pinned, or new ones; attach nothing yet but make what it needs to attach. Mounts
- * bpffs when it is absent. Sentences that say what to do: not root, no BTF, no bpffs, too old a kernel. NULL on failure.
+ * Load the object with the maps that are pinned, or new ones; attach nothing yet but make what it
+ * needs to attach. Mounts bpffs when it is absent. Sentences that say what to do: not root, no BTF,
+ * no bpffs, too old a kernel. NULL on failure.
  */
 struct kernel *kernel_open(const struct kernel_opts *opts, struct err *err);
 
 enum kernel_end {
-	KERNEL_KEEP,	/* leave it pinned and deciding */
-	KERNEL_UNDO,	/* a start that failed: leave what was pinned before it, remove the rest */
-	KERNEL_REMOVE,	/* detach and unpin everything */
+	KERNEL_KEEP,   /* leave it pinned and deciding */
+	KERNEL_UNDO,   /* a start that failed: leave what was pinned before it, remove the rest */
+	KERNEL_REMOVE, /* detach and unpin everything */
 };
 
 void kernel_close(struct kernel *k, enum kernel_end end);
@@ -75,16 +78,18 @@ void kernel_close(struct kernel *k, enum kernel_end end);
 /* Whether maps of an earlier daemon were taken over. */
 bool kernel_took_over(const struct kernel *k);
 
-/* Attach to a server binary. 0 even when not everything could be had: see *out. Negative errno when nothing was done. */
-int kernel_attach_server(struct kernel *k, const struct pg_server *server, struct kernel_server *out, struct err *err);
+/* Attach to a server binary. 0 even when not everything could be had: see *out. Negative errno when
+ * nothing was done. */
+int kernel_attach_server(struct kernel *k, const struct pg_server *server,
+			 struct kernel_server *out, struct err *err);
 void kernel_detach_server(struct kernel *k, int index);
 
 /* Attach or detach the Execute gate on every server (see bpf/README.md). 0 or a negative errno. */
 int kernel_set_execute_gate(struct kernel *k, bool on);
 
 /*
- * From now on our programs act and those of the instance before do nothing; its links are removed. Call once, after
- * the servers that run were attached.
+ * From now on our programs act and those of the instance before do nothing; its links are removed.
+ * Call once, after the servers that run were attached.
  */
 int kernel_activate(struct kernel *k, struct err *err);
 
@@ -97,9 +102,11 @@ int kernel_set_policy(struct kernel *k, struct dbf_config *config, const struct 
 int kernel_get_config(struct kernel *k, struct dbf_config *config);
 
 int kernel_put_verdict(struct kernel *k, const struct dbf_verdict_key *key, uint32_t action);
-int kernel_put_class(struct kernel *k, const struct dbf_session_key *session, uint32_t identity_class);
+int kernel_put_class(struct kernel *k, const struct dbf_session_key *session,
+		     uint32_t identity_class);
 /* Tell who owns a TCP connection that was there before: seen only at start. */
-int kernel_put_tcp_client(struct kernel *k, const struct dbf_tcp_key *key, const struct dbf_tcp_client *client);
+int kernel_put_tcp_client(struct kernel *k, const struct dbf_tcp_key *key,
+			  const struct dbf_tcp_client *client);
 
 int kernel_ring_fd(const struct kernel *k);
 size_t kernel_ring_bytes(const struct kernel *k);
@@ -109,26 +116,31 @@ struct dbf_hold_slot *kernel_holds(const struct kernel *k);
 struct dbf_doorbell *kernel_doorbell(const struct kernel *k);
 
 /*
- * With no daemon needed: release what is held by each hold's fail mode, detach and unpin everything under @pin_dir.
- * *released and *removed count. 0, -ENOENT when nothing was pinned, or a negative errno.
+ * With no daemon needed: release what is held by each hold's fail mode, detach and unpin everything
+ * under @pin_dir. *released and *removed count. 0, -ENOENT when nothing was pinned, or a negative
+ * errno.
  */
 int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, struct err *err);
 
 /*
- * Whether the kernel itself ends a hold that is past its deadline when every process of ours is gone. Otherwise the next
- * start does, or disarm.
+ * Whether the kernel itself ends a hold that is past its deadline when every process of ours is
+ * gone. Otherwise the next start does, or disarm.
  */
 bool kernel_releases_holds(void);
-/* Whether it then does so in time on an idle node too: KERNEL_TASK_WORK_KFUNC is there, with the arguments we give it. */
+/* Whether it then does so in time on an idle node too: KERNEL_TASK_WORK_KFUNC is there, with the
+ * arguments we give it. */
 #define KERNEL_TASK_WORK_KFUNC "bpf_task_work_schedule_signal_impl"
 bool kernel_has_task_work(void);
 /*
- * Rename a symbol of a BPF object to one that no kernel has. libbpf refuses an extern whose prototype is not the kernel's
- * even when it is weak, and from 7.0 on that kfunc's name stands in BTF with another prototype.
+ * Rename a symbol of a BPF object to one that no kernel has. libbpf refuses an extern whose
+ * prototype is not the kernel's even when it is weak, and from 7.0 on that kfunc's name stands in
+ * BTF with another prototype.
  */
 void kernel_hide_symbol(void *image, size_t len, const char *name);
 
-/* For doctor: what this kernel offers. @fn gets a name, whether it is there, and what its absence costs. */
-void kernel_features(void (*fn)(void *ctx, const char *name, bool have, const char *cost), void *ctx);
+/* For doctor: what this kernel offers. @fn gets a name, whether it is there, and what its absence
+ * costs. */
+void kernel_features(void (*fn)(void *ctx, const char *name, bool have, const char *cost),
+		     void *ctx);
 
 #endif

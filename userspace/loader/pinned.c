@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What is pinned under one directory of bpffs, by us or by a daemon before us: found, released, removed. */
+/* What is pinned under one directory of bpffs, by us or by a daemon before us: found, released,
+ * removed. */
 #include "loader/pinned.h"
 
 #include <dirent.h>
@@ -29,13 +30,17 @@ int pinned_make_dir(const char *dir, struct err *err)
 	snprintf(parent, sizeof(parent), "%s", dir);
 	slash = strrchr(parent, '/');
 	if (!slash || slash == parent)
-		return err_set(err, -EINVAL, "'%s' is no place to pin programs: use a directory on bpffs, such as %s", dir,
-			       KERNEL_PIN_DIR);
+		return err_set(
+			err, -EINVAL,
+			"'%s' is no place to pin programs: use a directory on bpffs, such as %s",
+			dir, KERNEL_PIN_DIR);
 	*slash = '\0';
 	if (statfs(parent, &fs) || fs.f_type != BPFFS_MAGIC) {
 		if (mount("bpf", parent, "bpf", 0, NULL))
-			return err_set(err, -errno, "%s is no bpffs and mounting one failed (%s): mount -t bpf bpf %s", parent,
-				       strerror(errno), parent);
+			return err_set(
+				err, -errno,
+				"%s is no bpffs and mounting one failed (%s): mount -t bpf bpf %s",
+				parent, strerror(errno), parent);
 	}
 	if (mkdir(dir, 0700) && errno != EEXIST)
 		return err_set(err, -errno, "cannot create %s: %s", dir, strerror(errno));
@@ -78,7 +83,8 @@ size_t pinned_ring_bytes(const char *pin_dir)
 void *pinned_map(int fd, size_t len)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	void *p = mmap(NULL, (len + page - 1) & ~(page - 1), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *p = mmap(NULL, (len + page - 1) & ~(page - 1), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		       0);
 
 	return p == MAP_FAILED ? NULL : p;
 }
@@ -144,7 +150,8 @@ void pinned_remove_links(const char *pin_dir, const char *spare, unsigned *remov
 	closedir(d);
 }
 
-/* A daemon that still lives keeps its programs attached through its descriptors: from now on they only observe. */
+/* A daemon that still lives keeps its programs attached through its descriptors: from now on they
+ * only observe. */
 static void disable_pinned(const char *pin_dir)
 {
 	struct dbf_config config;
@@ -175,7 +182,7 @@ int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, st
 	if (access(pin_dir, F_OK))
 		return err_set(err, -ENOENT, "nothing is pinned under %s", pin_dir);
 	disable_pinned(pin_dir);
-	pinned_remove_links(pin_dir, NULL, removed);	/* no new hold from here on */
+	pinned_remove_links(pin_dir, NULL, removed); /* no new hold from here on */
 	snprintf(path, sizeof(path), "%s/holds", pin_dir);
 	fd = bpf_obj_get(path);
 	if (fd >= 0) {
@@ -188,6 +195,7 @@ int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, st
 	}
 	pinned_remove_dir(pin_dir, removed);
 	if (!access(pin_dir, F_OK))
-		return err_set(err, -EBUSY, "%s could not be removed: %s", pin_dir, strerror(errno));
+		return err_set(err, -EBUSY, "%s could not be removed: %s", pin_dir,
+			       strerror(errno));
 	return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The pin directory. Its maps outlive daemons; the links of each instance are in links-N beneath it. kernel_recover() and
- * kernel_disarm(), declared in loader/kernel.h, are here too: they need no loaded object.
+ * The pin directory. Its maps outlive daemons; the links of each instance are in links-N beneath
+ * it. kernel_recover() and kernel_disarm(), declared in loader/kernel.h, are here too: they need no
+ * loaded object.
  */
 #ifndef DBFENCE_LOADER_PINNED_H
 #define DBFENCE_LOADER_PINNED_H
@@ -11,7 +12,8 @@
 
 #include "core/err.h"
 
-/* Make @dir, and mount bpffs on its parent when nothing of the kind is there. 0 or a negative errno. */
+/* Make @dir, and mount bpffs on its parent when nothing of the kind is there. 0 or a negative
+ * errno. */
 int pinned_make_dir(const char *dir, struct err *err);
 /* The instance that acts, 0 when nothing is pinned. */
 uint32_t pinned_instance(const char *pin_dir);

@@ -13,8 +13,8 @@
 #define RING_HEADER 8
 
 struct ring {
-	unsigned long *consumer_pos;	/* one page, ours to write */
-	unsigned long *producer_pos;	/* one page, then the data twice */
+	unsigned long *consumer_pos; /* one page, ours to write */
+	unsigned long *producer_pos; /* one page, then the data twice */
 	const unsigned char *data;
 	size_t bytes;
 	size_t page;
@@ -71,7 +71,8 @@ unsigned ring_consume(struct ring *ring, unsigned max, ring_record_fn fn, void *
 
 	while (done < max && pos < __atomic_load_n(ring->producer_pos, __ATOMIC_ACQUIRE)) {
 		const unsigned char *at = ring->data + (pos & (ring->bytes - 1));
-		uint32_t len = __atomic_load_n((const uint32_t *)(const void *)at, __ATOMIC_ACQUIRE);
+		uint32_t len =
+			__atomic_load_n((const uint32_t *)(const void *)at, __ATOMIC_ACQUIRE);
 
 		if (len & RING_BUSY)
 			break;

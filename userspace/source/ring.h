@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads the kernel's ring buffer from shared memory, without bpf(2): what is mapped before the process gives up its
- * privileges is all it needs.
+ * Reads the kernel's ring buffer from shared memory, without bpf(2): what is mapped before the
+ * process gives up its privileges is all it needs.
  *
- * While there is work the reader polls; it announces in the vitals page that it sleeps, and only then does the kernel
- * side wake it (a wakeup per event costs more than everything else together).
+ * While there is work the reader polls; it announces in the vitals page that it sleeps, and only
+ * then does the kernel side wake it (a wakeup per event costs more than everything else together).
  */
 #ifndef DBFENCE_SOURCE_RING_H
 #define DBFENCE_SOURCE_RING_H
@@ -18,7 +18,8 @@ struct ring;
 
 typedef void (*ring_record_fn)(void *ctx, const void *record, size_t len);
 
-/* Map the ring behind @map_fd. The fd itself is what to poll; it stays the caller's. NULL with errno. */
+/* Map the ring behind @map_fd. The fd itself is what to poll; it stays the caller's. NULL with
+ * errno. */
 struct ring *ring_open(int map_fd, size_t bytes);
 void ring_close(struct ring *ring);
 

@@ -6,11 +6,13 @@
  *
  *   1. one pass of the linear lexer (sql_lex): finds literals and comments, refuses what makes
  *      libpg_query crash or crawl, makes the masked text and the keyed shape hash;
- *   2. two caches: by the exact bytes, and by shape for texts whose facts do not depend on literals;
+ *   2. two caches: by the exact bytes, and by shape for texts whose facts do not depend on
+ * literals;
  *   3. libpg_query's parse tree, walked node by node; an unknown node type makes the facts unknown.
  *
- * Pure: bytes in, facts out; no logging, no file, no clock. It may be called from one thread only and
- * runs the parser on that engine's own large stack. It knows nothing of policies or connections.
+ * Pure: bytes in, facts out; no logging, no file, no clock. It may be called from one thread only
+ * and runs the parser on that engine's own large stack. It knows nothing of policies or
+ * connections.
  */
 #ifndef DBFENCE_SQL_SQL_H
 #define DBFENCE_SQL_SQL_H
@@ -21,28 +23,30 @@
 
 #include "core/err.h"
 
-/* Effects, per object and per statement, as a set (1u << effect). Names as in policies: "schema_destroy". */
+/* Effects, per object and per statement, as a set (1u << effect). Names as in policies:
+ * "schema_destroy". */
 enum sql_effect {
 	SQL_EFFECT_NONE,
-	SQL_READ,		/* rows of a relation are read */
-	SQL_WRITE,		/* INSERT, rows added */
-	SQL_MODIFY,		/* UPDATE, MERGE … UPDATE, ON CONFLICT DO UPDATE */
-	SQL_DELETE,		/* DELETE, TRUNCATE, MERGE … DELETE */
-	SQL_BULK_LOAD,		/* COPY … FROM */
-	SQL_BULK_EXPORT,	/* COPY … TO */
+	SQL_READ,	 /* rows of a relation are read */
+	SQL_WRITE,	 /* INSERT, rows added */
+	SQL_MODIFY,	 /* UPDATE, MERGE … UPDATE, ON CONFLICT DO UPDATE */
+	SQL_DELETE,	 /* DELETE, TRUNCATE, MERGE … DELETE */
+	SQL_BULK_LOAD,	 /* COPY … FROM */
+	SQL_BULK_EXPORT, /* COPY … TO */
 	SQL_SCHEMA_CREATE,
 	SQL_SCHEMA_ALTER,
-	SQL_SCHEMA_DESTROY,	/* DROP of anything, ALTER TABLE … DROP COLUMN */
-	SQL_PRIVILEGE,		/* GRANT, REVOKE, roles, ownership, row security, default privileges */
+	SQL_SCHEMA_DESTROY, /* DROP of anything, ALTER TABLE … DROP COLUMN */
+	SQL_PRIVILEGE,	    /* GRANT, REVOKE, roles, ownership, row security, default privileges */
 	SQL_TRANSACTION,
-	SQL_SESSION,		/* SET, RESET, DISCARD, SET ROLE, PREPARE, DEALLOCATE … */
-	SQL_MAINTENANCE,	/* VACUUM, ANALYZE, REINDEX, CHECKPOINT, ALTER SYSTEM, CLUSTER … */
+	SQL_SESSION,	 /* SET, RESET, DISCARD, SET ROLE, PREPARE, DEALLOCATE … */
+	SQL_MAINTENANCE, /* VACUUM, ANALYZE, REINDEX, CHECKPOINT, ALTER SYSTEM, CLUSTER … */
 	SQL_LOCK,
 	SQL_NOTIFY,
-	SQL_PROCEDURAL,		/* DO, CALL, EXECUTE, functions that run text: more happens than is written */
-	SQL_UNSAFE_IO,		/* server files and programs, LOAD, untrusted languages, ALTER SYSTEM */
+	SQL_PROCEDURAL, /* DO, CALL, EXECUTE, functions that run text: more happens than is written
+			 */
+	SQL_UNSAFE_IO,	/* server files and programs, LOAD, untrusted languages, ALTER SYSTEM */
 	SQL_REPLICATION,
-	SQL_UNKNOWN,		/* cannot be known: see the reason */
+	SQL_UNKNOWN, /* cannot be known: see the reason */
 	SQL_EFFECT_MAX
 };
 
@@ -53,7 +57,8 @@ const char *sql_effect_name(enum sql_effect effect);
 enum sql_effect sql_effect_from_name(const char *name);
 
 enum sql_object_kind {
-	SQL_OBJ_RELATION,	/* table, view, materialised view, sequence, foreign table, index when not said */
+	SQL_OBJ_RELATION, /* table, view, materialised view, sequence, foreign table, index when not
+			     said */
 	SQL_OBJ_FUNCTION,
 	SQL_OBJ_TYPE,
 	SQL_OBJ_SCHEMA,
@@ -61,11 +66,11 @@ enum sql_object_kind {
 	SQL_OBJ_ROLE,
 	SQL_OBJ_EXTENSION,
 	SQL_OBJ_LANGUAGE,
-	SQL_OBJ_SETTING,	/* SET x, ALTER SYSTEM SET x */
-	SQL_OBJ_FILE,		/* COPY … '/path' */
-	SQL_OBJ_PROGRAM,	/* COPY … PROGRAM */
-	SQL_OBJ_PREPARED,	/* EXECUTE name */
-	SQL_OBJ_CHANNEL,	/* NOTIFY */
+	SQL_OBJ_SETTING,  /* SET x, ALTER SYSTEM SET x */
+	SQL_OBJ_FILE,	  /* COPY … '/path' */
+	SQL_OBJ_PROGRAM,  /* COPY … PROGRAM */
+	SQL_OBJ_PREPARED, /* EXECUTE name */
+	SQL_OBJ_CHANNEL,  /* NOTIFY */
 	SQL_OBJ_TABLESPACE,
 	SQL_OBJ_PUBLICATION,
 	SQL_OBJ_OTHER,
@@ -75,84 +80,91 @@ enum sql_object_kind {
 const char *sql_object_kind_name(enum sql_object_kind kind);
 
 enum sql_func_risk {
-	SQL_RISK_NONE,		/* known and harmless */
-	SQL_RISK_UNKNOWN,	/* not in the table: user-defined or an extension's */
-	SQL_RISK_DYNAMIC,	/* runs SQL given as text: query_to_xml, dblink */
-	SQL_RISK_FILE,		/* pg_read_file, lo_import, lo_export … */
-	SQL_RISK_NETWORK,	/* dblink_connect … */
-	SQL_RISK_ADMIN,		/* pg_terminate_backend, pg_reload_conf, set_config … */
-	SQL_RISK_DOS,		/* pg_sleep, advisory locks … */
-	SQL_RISK_REPLICATION,	/* logical slots */
+	SQL_RISK_NONE,	      /* known and harmless */
+	SQL_RISK_UNKNOWN,     /* not in the table: user-defined or an extension's */
+	SQL_RISK_DYNAMIC,     /* runs SQL given as text: query_to_xml, dblink */
+	SQL_RISK_FILE,	      /* pg_read_file, lo_import, lo_export … */
+	SQL_RISK_NETWORK,     /* dblink_connect … */
+	SQL_RISK_ADMIN,	      /* pg_terminate_backend, pg_reload_conf, set_config … */
+	SQL_RISK_DOS,	      /* pg_sleep, advisory locks … */
+	SQL_RISK_REPLICATION, /* logical slots */
 	SQL_RISK_MAX
 };
 
-const char *sql_func_risk_name(enum sql_func_risk risk);	/* "none unknown dynamic file network admin dos replication" */
-enum sql_func_risk sql_func_risk_from_name(const char *name);	/* SQL_RISK_MAX if unknown */
+const char *sql_func_risk_name(
+	enum sql_func_risk risk); /* "none unknown dynamic file network admin dos replication" */
+enum sql_func_risk sql_func_risk_from_name(const char *name); /* SQL_RISK_MAX if unknown */
 
 struct sql_object {
 	enum sql_object_kind kind;
-	const char *schema;	/* NULL when not written; folded as the server folds it */
+	const char *schema; /* NULL when not written; folded as the server folds it */
 	const char *name;
-	uint32_t effects;	/* what this statement does to this object */
-	const char **columns;	/* touched, read or written, WHERE included; NULL when none are known */
+	uint32_t effects; /* what this statement does to this object */
+	const char *
+		*columns; /* touched, read or written, WHERE included; NULL when none are known */
 	unsigned column_cnt;
-	bool all_columns;	/* "*", or a statement that touches whole rows (DELETE, TRUNCATE, COPY t) */
+	bool all_columns; /* "*", or a statement that touches whole rows (DELETE, TRUNCATE, COPY t)
+			   */
 };
 
 struct sql_function {
-	const char *schema;	/* NULL when not written */
+	const char *schema; /* NULL when not written */
 	const char *name;
 	enum sql_func_risk risk;
 };
 
 enum sql_selective {
-	SQL_SELECTIVE_NA,	/* neither UPDATE nor DELETE */
-	SQL_SELECTIVE_YES,	/* WHERE that can be false */
-	SQL_SELECTIVE_NO,	/* no WHERE, or one that folds to true; TRUNCATE */
-	SQL_SELECTIVE_UNKNOWN	/* inside something that cannot be read */
+	SQL_SELECTIVE_NA,     /* neither UPDATE nor DELETE */
+	SQL_SELECTIVE_YES,    /* WHERE that can be false */
+	SQL_SELECTIVE_NO,     /* no WHERE, or one that folds to true; TRUNCATE */
+	SQL_SELECTIVE_UNKNOWN /* inside something that cannot be read */
 };
 
 struct sql_stmt {
-	const char *command;	/* the server's command tag without counts: "DROP TABLE", "SELECT", "INSERT" … */
+	const char *command; /* the server's command tag without counts: "DROP TABLE", "SELECT",
+				"INSERT" … */
 	uint32_t effects;
 	struct sql_object *objects;
 	unsigned object_cnt;
 	struct sql_function *functions;
 	unsigned function_cnt;
-	enum sql_selective selective;	/* the worst of its UPDATE/DELETE parts, CTEs included */
+	enum sql_selective selective; /* the worst of its UPDATE/DELETE parts, CTEs included */
 	bool has_where, where_true, has_limit, has_returning;
-	size_t off, len;	/* in the text */
+	size_t off, len; /* in the text */
 };
 
 enum sql_unknown {
 	SQL_KNOWN,
-	SQL_UNKNOWN_SYNTAX,	/* libpg_query cannot parse it */
+	SQL_UNKNOWN_SYNTAX, /* libpg_query cannot parse it */
 	SQL_UNKNOWN_TOO_LONG,
-	SQL_UNKNOWN_NUL,	/* an embedded NUL */
+	SQL_UNKNOWN_NUL, /* an embedded NUL */
 	SQL_UNKNOWN_OPERATOR_RUN,
 	SQL_UNKNOWN_COMMENT_NESTING,
 	SQL_UNKNOWN_DEPTH,
-	SQL_UNKNOWN_TOO_MANY,	/* statements, objects or columns beyond the limit */
-	SQL_UNKNOWN_NODE,	/* a syntax node this release does not know */
-	SQL_UNKNOWN_TRUNCATED,	/* the caller had only a part of the text */
-	SQL_UNKNOWN_EMPTY_SOURCE,	/* an execution without text (BEGIN ATOMIC body) */
-	SQL_UNKNOWN_RESOURCE,	/* memory or time ran out */
+	SQL_UNKNOWN_TOO_MANY,	  /* statements, objects or columns beyond the limit */
+	SQL_UNKNOWN_NODE,	  /* a syntax node this release does not know */
+	SQL_UNKNOWN_TRUNCATED,	  /* the caller had only a part of the text */
+	SQL_UNKNOWN_EMPTY_SOURCE, /* an execution without text (BEGIN ATOMIC body) */
+	SQL_UNKNOWN_RESOURCE,	  /* memory or time ran out */
 	SQL_UNKNOWN_MAX
 };
 
-const char *sql_unknown_name(enum sql_unknown why);	/* "syntax", "too_long" … */
+const char *sql_unknown_name(enum sql_unknown why); /* "syntax", "too_long" … */
 
 struct sql_facts {
-	enum sql_unknown unknown;	/* not SQL_KNOWN: effects include SQL_BIT(SQL_UNKNOWN), stmts may be empty */
-	uint32_t effects;		/* union over the statements */
+	enum sql_unknown unknown; /* not SQL_KNOWN: effects include SQL_BIT(SQL_UNKNOWN), stmts may
+				     be empty */
+	uint32_t effects;	  /* union over the statements */
 	struct sql_stmt *stmts;
-	unsigned stmt_cnt;		/* 0 for an empty text or comments only */
-	bool literal_dependent;		/* another literal could change the facts: no caching by shape */
-	char fingerprint[17];		/* hex of libpg_query's 64-bit fingerprint; of the shape when it cannot parse */
-	const char *masked;		/* the text with literals as ?, passwords gone, $n kept; NUL-terminated */
+	unsigned stmt_cnt;	/* 0 for an empty text or comments only */
+	bool literal_dependent; /* another literal could change the facts: no caching by shape */
+	char fingerprint[17];	/* hex of libpg_query's 64-bit fingerprint; of the shape when it
+				   cannot parse */
+	const char
+		*masked; /* the text with literals as ?, passwords gone, $n kept; NUL-terminated */
 	size_t masked_len;
-	const char *tags;		/* sqlcommenter comment bodies, "" when none */
-	const char *error;		/* libpg_query's message for SQL_UNKNOWN_SYNTAX, else NULL */
+	const char *tags;  /* sqlcommenter comment bodies, "" when none */
+	const char *error; /* libpg_query's message for SQL_UNKNOWN_SYNTAX, else NULL */
 };
 
 struct sql_stats {
@@ -162,25 +174,29 @@ struct sql_stats {
 struct sql_engine;
 
 /*
- * @cache_entries bounds both caches together (LIMIT_SQL_CACHE_ENTRIES). @key is the secret of the shape and
- * byte hashes (16 bytes, random per process). NULL with errno when memory or the parser's thread cannot be had.
+ * @cache_entries bounds both caches together (LIMIT_SQL_CACHE_ENTRIES). @key is the secret of the
+ * shape and byte hashes (16 bytes, random per process). NULL with errno when memory or the parser's
+ * thread cannot be had.
  */
 struct sql_engine *sql_engine_new(unsigned cache_entries, const uint8_t key[16]);
 void sql_engine_free(struct sql_engine *engine);
 
 /*
- * Facts of @text (any bytes, not NUL-terminated). Never fails: what cannot be known is in ->unknown.
- * @standard_strings: the session's standard_conforming_strings. Borrowed: by the engine, valid until the
- * next call on it.
+ * Facts of @text (any bytes, not NUL-terminated). Never fails: what cannot be known is in
+ * ->unknown.
+ * @standard_strings: the session's standard_conforming_strings. Borrowed: by the engine, valid
+ * until the next call on it.
  */
-const struct sql_facts *sql_analyze(struct sql_engine *engine, const char *text, size_t len, bool standard_strings);
+const struct sql_facts *sql_analyze(struct sql_engine *engine, const char *text, size_t len,
+				    bool standard_strings);
 
 /*
- * Facts for a text that the caller has only in part, or not at all: unknown for @why, plus what can still be
- * said: the masked text of the part, and @effects as hinted by the executor (0 when nothing is known).
+ * Facts for a text that the caller has only in part, or not at all: unknown for @why, plus what can
+ * still be said: the masked text of the part, and @effects as hinted by the executor (0 when
+ * nothing is known).
  */
-const struct sql_facts *sql_unknown_facts(struct sql_engine *engine, enum sql_unknown why, uint32_t effects,
-					  const char *text, size_t len);
+const struct sql_facts *sql_unknown_facts(struct sql_engine *engine, enum sql_unknown why,
+					  uint32_t effects, const char *text, size_t len);
 
 void sql_engine_stats(const struct sql_engine *engine, struct sql_stats *stats);
 
