@@ -133,7 +133,7 @@ add("DISCARD SEQUENCES", "DISCARD SEQUENCES", "SELECT lastval()", SEQUENCE, wher
 add("DISCARD TEMP", "DISCARD TEMP", "SELECT to_regclass('pg_temp.{t}')", where="own",
     session="CREATE TEMP TABLE {t} (a int)")
 # The queue's length is told in pages: one that is full makes the next notification begin another.
-add("NOTIFY", "NOTIFY channel, '" + "x" * 400 + "'", "SELECT pg_notification_queue_usage()",
+add("NOTIFY", "NOTIFY channel, '" + "x" * 4200 + "'", "SELECT pg_notification_queue_usage()",
     ahead="SELECT pg_notify('channel', repeat('x', 7900))")
 CHANNELS = "SELECT count(*) FROM pg_listening_channels()"
 add("LISTEN", "LISTEN {t}", CHANNELS, where="own")

@@ -226,6 +226,7 @@ static void take_text(struct stmt *st, const struct dbf_text *text, const char *
 {
 	st->ptr = text->ptr;
 	st->pub.mode = text->mode;
+	st->more = text->flags & DBF_TEXT_MORE;
 	stmt_set_text(st, bytes, len);
 	/* Until the last piece is here: what follows may be lost. */
 	if (text->flags & (DBF_TEXT_MORE | DBF_TEXT_MINIMUM))

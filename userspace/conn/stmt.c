@@ -184,6 +184,38 @@ struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct s
 	return st;
 }
 
+/* The same text again: @old stands for both, and the pieces of @st's text that follow are not
+ * needed. */
+static struct stmt *merge_into(struct conn_table *t, struct conn_session *s, struct stmt *old,
+			       struct stmt *st)
+{
+	old->ptr = st->ptr;
+	stmt_free(t, st);
+	s->state->text_target = NULL;
+	s->state->judged = old;
+	return old;
+}
+
+/*
+ * A long text comes in pieces, so what begins to run has only its first one yet: it is the text
+ * that was parsed last and has not run, when that begins the same.
+ */
+static struct stmt *parsed_before(struct stmt *top, const struct stmt *st)
+{
+	for (unsigned i = top->nested_cnt; i-- > 0;) {
+		struct stmt *old = top->nested[i];
+
+		if (old->state != STMT_PARSED || old->pub.began || !old->more ||
+		    old->pub.parent_id != st->pub.parent_id)
+			continue;
+		if (old->pub.captured >= st->pub.captured &&
+		    !memcmp(old->pub.text, st->pub.text, st->pub.captured))
+			return old;
+		return NULL;
+	}
+	return NULL;
+}
+
 struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id,
 			     struct stmt *st, bool ran)
 {
@@ -209,11 +241,13 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 		    old->pub.captured != st->pub.captured ||
 		    memcmp(old->pub.text, st->pub.text, st->pub.captured))
 			continue;
-		old->ptr = st->ptr;
-		stmt_free(t, st);
-		cs->text_target = NULL;
-		cs->judged = old;
-		return old;
+		return merge_into(t, s, old, st);
+	}
+	if (ran && st->more) {
+		struct stmt *old = parsed_before(top, st);
+
+		if (old)
+			return merge_into(t, s, old, st);
 	}
 	if (!grow((void **)&top->nested, &top->nested_cap, top->nested_cnt, sizeof(*top->nested),
 		  STATE_NESTED_MAX)) {
