@@ -87,7 +87,6 @@ static int worker_main(void *arg)
 		.ring_bytes = kernel_ring_bytes(k->kernel),
 		.keeper_fd = k->worker_side,
 		.records_fd = k->records_side,
-		.vitals = kernel_vitals(k->kernel),
 		.doorbell = kernel_doorbell(k->kernel),
 		.node = k->node,
 		.full_text = k->opts.full_text,
@@ -99,10 +98,12 @@ static int worker_main(void *arg)
 	};
 
 	ignore_group_signals();
-	/* Read only from here on: a worker that was taken over must not write heartbeats or resolve
-	 * holds. */
-	mprotect(kernel_vitals(k->kernel), (size_t)sysconf(_SC_PAGESIZE), PROT_READ);
-	munmap(kernel_holds(k->kernel), (size_t)sysconf(_SC_PAGESIZE));
+	/* A worker that was taken over must not write heartbeats or resolve holds. */
+	o.vitals = kernel_drop_pages(k->kernel);
+	if (!o.vitals) {
+		log_err("cannot map the shared page: %s", strerror(errno));
+		return 1;
+	}
 	return worker_run(&o);
 }
 
@@ -251,6 +252,9 @@ static int spawn_worker(struct keeper *k, struct err *err)
 	/* Sessions that live introduce themselves again: the new worker knows none. */
 	if (!__atomic_add_fetch(&kernel_vitals(k->kernel)->reader_epoch, 1, __ATOMIC_SEQ_CST))
 		__atomic_add_fetch(&kernel_vitals(k->kernel)->reader_epoch, 1, __ATOMIC_SEQ_CST);
+	/* What the last worker judged for its identity classes is not for this one's. */
+	if (k->worker.starts > 1)
+		k->generation++;
 	if (!rc && k->policy_fd >= 0)
 		rc = keeper_send_policy(k);
 	return rc;

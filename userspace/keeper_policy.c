@@ -295,9 +295,13 @@ void keeper_policy_ready(struct keeper *k, const struct msg_ready *m)
 		return;
 	}
 	k->worker_ready = true;
-	if (kernel_set_policy(k->kernel, &config, k->screen))
+	if (kernel_set_policy(k->kernel, &config, k->screen)) {
 		log_err("cannot hand the policies to the kernel: %s", strerror(errno));
-	kernel_set_execute_gate(k->kernel, config.enforce);
+		return;
+	}
+	if (kernel_set_execute_gate(k->kernel, config.enforce))
+		log_err("the Execute gate cannot be attached everywhere: statements prepared before this policy "
+			"are not stopped there");
 	snprintf(text, sizeof(text), "policy generation %llu: %u policies, %u rules, %u enforced",
 		 (unsigned long long)k->generation, k->summary.policies, k->summary.rules,
 		 k->summary.enforcing_rules);

@@ -46,7 +46,7 @@ struct pipeline {
 	struct record_writer *writer;
 	uint8_t class_key[16];
 	struct class_entry *classes; /* owned; open addressing */
-	uint32_t class_cnt;
+	uint32_t class_cnt, class_base;
 	struct buf scratch;
 	uint64_t lost_batches, lost_execs;
 	struct msg_stats stats;
@@ -158,7 +158,8 @@ static uint32_t class_get(struct pipeline *p, const struct identity *who)
 	if (p->class_cnt >= CLASSES_MAX / 2)
 		return 0;
 	memcpy(p->classes[at].digest, digest, sizeof(digest));
-	p->classes[at].id = ++p->class_cnt;
+	p->class_cnt++;
+	p->classes[at].id = p->class_base + p->class_cnt;
 	return p->classes[at].id;
 }
 
@@ -246,9 +247,9 @@ static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_st
 		buf_puts(&p->scratch, EXPRESSION_PREFIX);
 		buf_put(&p->scratch, st->text, st->captured);
 		return sql_analyze(p->sql, buf_str(&p->scratch), p->scratch.len,
-				   st->session->standard_strings);
+				   !st->escapes);
 	}
-	return sql_analyze(p->sql, st->text, st->captured, st->session->standard_strings);
+	return sql_analyze(p->sql, st->text, st->captured, !st->escapes);
 }
 
 static void judge(struct pipeline *p, const struct sql_facts *facts, const struct identity *who,
@@ -282,7 +283,7 @@ static void on_hold(void *ctx, const struct conn_stmt *st)
 	m.action = action_of(&d);
 	/* Only what was judged for exactly these bytes, this session's class and this generation is
 	 * remembered. */
-	m.remember = v->hashed_len && v->hashed_len == st->captured &&
+	m.remember = facts->unknown != SQL_UNKNOWN_RESOURCE && v->hashed_len && v->hashed_len == st->captured &&
 		     st->session->identity_class && !d.identity_volatile &&
 		     v->policy_gen == (uint32_t)p->generation;
 	m.key = (struct dbf_verdict_key){ .hash = { v->hash[0], v->hash[1] },
@@ -374,6 +375,7 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pip
 	strncpy(p->node, opts->node, sizeof(p->node) - 1);
 	randombytes_buf(key, sizeof(key));
 	randombytes_buf(p->class_key, sizeof(p->class_key));
+	p->class_base = opts->class_base % (UINT32_MAX - CLASSES_MAX);
 	buf_init(&p->scratch, 2 * LIMIT_SQL_PARSE_BYTES);
 	p->classes = calloc(CLASSES_MAX, sizeof(*p->classes));
 	p->writer = record_writer_new(p->node);

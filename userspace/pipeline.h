@@ -26,6 +26,7 @@ struct pipeline_ops {
 struct pipeline_opts {
 	const char *node;	/* host name; copied */
 	bool full_text;		/* store texts as they are, not masked */
+	uint32_t class_base; /* identity classes count from here: random, so that two workers' never meet */
 	unsigned cache_entries; /* of the SQL engine; 0: LIMIT_SQL_CACHE_ENTRIES */
 };
 

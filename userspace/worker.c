@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -312,6 +313,10 @@ int worker_run(const struct worker_opts *opts)
 	static struct worker w;
 
 	log_set_who("dbfenced worker");
+	if (getrandom(&popts.class_base, sizeof(popts.class_base), 0) != sizeof(popts.class_base)) {
+		log_err("no randomness: %s", strerror(errno));
+		return 1;
+	}
 	w = (struct worker){ .opts = *opts };
 	w.table = (struct chan_table){ .rules = rules,
 				       .rule_cnt = sizeof(rules) / sizeof(rules[0]),

@@ -48,6 +48,7 @@ struct text {	 /* what text_fact() read, for judging */
 	u32 len;
 	u32 whole; /* all of it is in this one chunk */
 	u32 fault;
+	u32 escapes; /* standard_conforming_strings is off */
 };
 
 struct running { /* what an executor or utility entry was called with */
@@ -81,6 +82,7 @@ struct backend {
 	u32 tgid;
 	u64 session;
 	u64 base; /* load address of the server's binary */
+	u64 strings_addr; /* of its standard_conforming_strings */
 	u32 postmaster;
 	u32 cycle; /* counts ReadyForQuery */
 	u32 next_exec_id;

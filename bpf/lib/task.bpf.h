@@ -228,6 +228,7 @@ static __always_inline struct backend *task_backend(struct pt_regs *ctx, struct 
 		b->reader_epoch = v->reader_epoch;
 		b->server = COOKIE_SERVER(cookie);
 		b->base = PT_REGS_IP(ctx) - COOKIE_VADDR(cookie);
+		b->strings_addr = b->base + (*srv)->standard_strings;
 		task_open(b, *srv, opening);
 	}
 	return b->kind == DBF_SESSION_IGNORED ? NULL : b;

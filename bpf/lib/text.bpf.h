@@ -42,6 +42,7 @@ static __always_inline void text_fact(struct backend *b, u32 kind, u32 head_size
 				      u32 flags, struct text *t)
 {
 	u32 limit = b->run.len;
+	u8 standard = 0;
 	u8 *at = &b->data[bounded_mask(b->used, DBF_BATCH_BYTES)];
 	struct dbf_text *head = (struct dbf_text *)(at + sizeof(struct dbf_fact));
 	long n = bpf_probe_read_user_str(at + sizeof(struct dbf_fact) + head_size, DBF_TEXT_CHUNK,
@@ -56,6 +57,10 @@ static __always_inline void text_fact(struct backend *b, u32 kind, u32 head_size
 	t->off = b->used + sizeof(struct dbf_fact) + head_size;
 	t->len = len;
 	t->fault = n < 0;
+	bpf_probe_read_user(&standard, sizeof(standard), (void *)b->strings_addr);
+	t->escapes = !standard;
+	if (t->escapes)
+		flags |= DBF_TEXT_ESCAPES;
 	t->whole = n > 0 && n < DBF_TEXT_CHUNK;
 	if (n < 0)
 		flags |= DBF_TEXT_FAULT;

@@ -236,7 +236,7 @@ static __always_inline u32 verdict_cached(struct backend *b, struct dbf_config *
 	struct dbf_session_key sk = { .session = b->session, .tgid = b->tgid };
 	struct dbf_verdict_key key = { .len = j->text.len,
 				       .policy_gen = cfg->policy_gen,
-				       .mode = j->mode };
+				       .mode = j->mode | (j->text.escapes ? DBF_MODE_ESCAPES : 0) };
 	u32 *class = bpf_map_lookup_elem(&classes, &sk);
 	struct dbf_verdict_value *value;
 

@@ -162,19 +162,19 @@ static __always_inline void stmt_name(struct backend *b, struct dbf_server *srv,
 }
 
 /* Judge the execution whose text is in b->judge.text. */
-static __always_inline void stmt_judge_exec(struct backend *b, struct dbf_server *srv, u32 exec_id,
-					    u32 top)
+static __always_inline u32 stmt_judge_exec(struct backend *b, struct dbf_server *srv, u32 exec_id,
+					   u32 top)
 {
 	struct dbf_config *cfg = config_get();
 
 	if (!cfg || !cfg->enforce)
-		return;
+		return DBF_ACTION_ALLOW;
 	b->judge.ptr = b->run.ptr;
 	b->judge.gate = b->run.gate;
 	b->judge.exec_id = exec_id;
 	b->judge.mode = 0;
 	b->judge.top = top;
-	verdict_judge(b, srv);
+	return verdict_judge(b, srv);
 }
 
 /* The client's own statement begins, or goes on, or is one more of the same text. */
@@ -262,7 +262,7 @@ static __always_inline void stmt_count_fold(struct backend *b, struct fold *f, s
 {
 	u64 now = bpf_ktime_get_ns();
 
-	f->ptr = r->ptr;
+	f->ptr = f->hash[0] | f->hash[1] ? r->ptr : 0; /* only a text that was read whole */
 	f->epoch = b->epoch;
 	if (!r->again) {
 		if (!f->executions)
@@ -281,6 +281,7 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 	struct running *r;
 	struct text *t;
 	struct fold *f;
+	u64 portal;
 
 	if (!b || !srv || !cfg)
 		return 0;
@@ -288,7 +289,10 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 	t = &b->judge.text;
 	parent = stmt_parent(b, r->sp);
 	b->nested_parse_ptr = 0;
-	f = stmt_fold_by_ptr(b, r, parent, &index);
+	/* A portal's copy of its text may stand where the last portal's stood. */
+	portal = task_user_u64(b->base + srv->active_portal);
+	f = portal && task_user_u64(portal + srv->portal_source) == r->ptr ?
+		    NULL : stmt_fold_by_ptr(b, r, parent, &index);
 	if (f && (!cfg->enforce || f->policy_gen == cfg->policy_gen)) {
 		stmt_count_fold(b, f, r, index);
 		return 0;
@@ -326,7 +330,9 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 	f->executions = 0;
 	f->rows = 0;
 	stmt_count_fold(b, f, r, index + 1);
-	stmt_judge_exec(b, srv, id, 0);
+	/* Repeats of what was not plainly allowed are judged again. */
+	if (stmt_judge_exec(b, srv, id, 0) != DBF_ACTION_ALLOW)
+		f->policy_gen = 0;
 	return 0;
 }
 
@@ -422,6 +428,7 @@ int BPF_KPROBE(create_dest_receiver, u32 dest)
 	stmt_end_folds(b);
 	b->depth = 0;
 	b->execute_ptr = b->run.ptr;
+	b->top_in_ddl = 0;
 	b->execute_id = b->next_exec_id++;
 	b->top_id = b->execute_id;
 	b->execs++;
@@ -464,6 +471,8 @@ int BPF_KPROBE(executor_run, u64 qd)
 	top = stmt_is_top(b, srv, r->ptr, r->sp, r->dest == srv->dest_remote_execute);
 	if (!top && plan && r->ptr) /* a function's source may hold several statements */
 		stmt_locate(b, srv, plan);
+	if (top)
+		b->top_in_ddl = 0;
 	stmt_run(b, srv, top);
 	return 0;
 }
@@ -475,7 +484,7 @@ int BPF_KPROBE(executor_end, u64 qd)
 	struct dbf_server *srv;
 	struct backend *b = task_backend(ctx, &srv, false);
 
-	if (!b || !b->depth)
+	if (!b || !hold_settle(b) || !b->depth)
 		return 0;
 	for (u32 i = 0; i < FRAMES; i++) {
 		struct frame *fr;
@@ -532,6 +541,8 @@ int BPF_KPROBE(process_utility, u64 pstmt, u64 query)
 	if (top)
 		b->top_in_ddl = srv->create_function_tag && stmt &&
 				task_user_u32(stmt) == srv->create_function_tag;
+	else if (query)
+		stmt_locate(b, srv, pstmt);
 	stmt_run(b, srv, top);
 	return 0;
 }

@@ -227,6 +227,7 @@ static void take_text(struct stmt *st, const struct dbf_text *text, const char *
 	st->ptr = text->ptr;
 	st->pub.mode = text->mode;
 	st->more = text->flags & DBF_TEXT_MORE;
+	st->pub.escapes = text->flags & DBF_TEXT_ESCAPES;
 	stmt_set_text(st, bytes, len);
 	/* Until the last piece is here: what follows may be lost. */
 	if (text->flags & (DBF_TEXT_MORE | DBF_TEXT_MINIMUM))
@@ -377,6 +378,17 @@ static void fact_nested(struct conn_session *s, const struct batch_fact *f)
 		st->pub.end_ns = n->last_ts;
 }
 
+/* How the text at @ptr was parsed last: an error tells where the text is, not its mode. */
+static uint32_t mode_of_parsed(const struct conn_state *cs, uint64_t ptr)
+{
+	const struct stmt *top = cs->current;
+
+	for (unsigned i = top ? top->nested_cnt : 0; i-- > 0;)
+		if (top->nested[i]->ptr == ptr && !top->nested[i]->pub.began)
+			return top->nested[i]->pub.mode;
+	return 0;
+}
+
 /* The innermost statement that was running failed; or a text inside was refused by the parser; or
  * Bind failed. */
 static void fact_error(struct conn_table *t, struct conn_session *s, const struct batch_fact *f)
@@ -399,6 +411,7 @@ static void fact_error(struct conn_table *t, struct conn_session *s, const struc
 		if (!st)
 			return;
 		take_text(st, &e->text, f->bytes, f->len);
+		st->pub.mode = mode_of_parsed(s->state, e->text.ptr);
 		st = stmt_add_nested(t, s, id_of_exec(s, e->exec_id), st, false);
 	} else {
 		st = stmt_by_exec(s, e->exec_id);
@@ -473,7 +486,7 @@ static void fact_verdict(struct conn_table *t, struct conn_session *s, const str
 	to->since_ns = f->ts;
 	memcpy(to->hash, v->hash, sizeof(to->hash));
 	to->hashed_len = v->hash[0] | v->hash[1] ? v->text_len : 0;
-	to->mode = st->pub.mode;
+	to->mode = st->pub.mode | (st->pub.escapes ? DBF_MODE_ESCAPES : 0);
 	to->signalled = v->signal != 0;
 	if (v->how == DBF_HOW_HOLD) {
 		s->state->held = st;

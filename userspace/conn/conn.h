@@ -96,6 +96,7 @@ struct conn_verdict {
 	uint64_t held_ns, since_ns, deadline_ns;
 	uint64_t hash[2];
 	uint32_t hashed_len; /* 0: not hashed by the kernel */
+	bool escapes; /* standard_conforming_strings was off */
 	uint32_t mode;
 	bool signalled;
 };
@@ -114,6 +115,7 @@ struct conn_stmt {
 	bool began;	     /* an executor or utility entry was seen for it */
 	enum dbf_exec_op op; /* of its first execution */
 	bool modifying_cte;
+	bool escapes; /* standard_conforming_strings was off */
 	uint32_t mode;	  /* raw_parser's mode */
 	const char *name; /* of a prepared statement, "" when none */
 	uint64_t start_ns, end_ns;

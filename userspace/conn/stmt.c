@@ -236,7 +236,8 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 	for (unsigned i = 0; i < top->nested_cnt; i++) {
 		struct stmt *old = top->nested[i];
 
-		if ((!ran && old->pub.began) || old->pub.xact != st->pub.xact ||
+		if ((!ran && old->pub.mode != st->pub.mode) ||
+		    (ran && old->pub.mode >= 2 && old->pub.sqlstate[0]) || (!ran && old->pub.began) || old->pub.xact != st->pub.xact ||
 		    old->text_hash != st->text_hash || old->pub.parent_id != st->pub.parent_id ||
 		    old->pub.captured != st->pub.captured ||
 		    memcmp(old->pub.text, st->pub.text, st->pub.captured))
@@ -335,7 +336,8 @@ static enum conn_outcome outcome_rejected(const struct stmt *st, bool session_en
 
 	if (!is_cancel(st->pub.sqlstate) && !(session_end && !st->pub.sqlstate[0]))
 		return CONN_FAILED; /* it failed first, by itself */
-	if (!st->pub.began || (gate == DBF_GATE_EXECUTOR && !st->pub.part_cnt))
+	if (!st->pub.began ||
+	    (gate == DBF_GATE_EXECUTOR && !st->pub.part_cnt && st->pub.executions <= 1))
 		return CONN_PREVENTED;
 	return CONN_CANCELLED;
 }

@@ -408,6 +408,7 @@ static int fill_server(const struct elf_file *elf, const struct pg_layout *l, st
 		{ "CritSectionCount", 0 },
 		{ "am_walsender", 0 },
 		{ "ParallelWorkerNumber", 0 },
+		{ "standard_conforming_strings", 0 },
 	};
 
 	for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++) {
@@ -431,6 +432,7 @@ static int fill_server(const struct elf_file *elf, const struct pg_layout *l, st
 		.crit_section = v[5].vaddr,
 		.am_walsender = v[6].vaddr,
 		.parallel_worker = v[7].vaddr,
+		.standard_strings = v[8].vaddr,
 		.qd_operation = (uint16_t)l->query_desc.operation,
 		.qd_plannedstmt = (uint16_t)l->query_desc.plannedstmt,
 		.qd_source = (uint16_t)l->query_desc.source_text,
@@ -742,4 +744,16 @@ struct dbf_hold_slot *kernel_holds(const struct kernel *k)
 struct dbf_doorbell *kernel_doorbell(const struct kernel *k)
 {
 	return k->doorbell;
+}
+
+const struct dbf_vitals *kernel_drop_pages(const struct kernel *k)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *p;
+
+	munmap(k->holds, page);
+	munmap(k->vitals, page);
+	/* A mapping made without PROT_WRITE loses the right to get it back, unlike one that only lost it to mprotect. */
+	p = mmap(NULL, page, PROT_READ, MAP_SHARED, bpf_map__fd(k->skel->maps.vitals), 0);
+	return p == MAP_FAILED ? NULL : p;
 }

@@ -113,6 +113,11 @@ size_t kernel_ring_bytes(const struct kernel *k);
 /* Shared pages; borrowed: by the kernel object, writable. */
 struct dbf_vitals *kernel_vitals(const struct kernel *k);
 struct dbf_hold_slot *kernel_holds(const struct kernel *k);
+/*
+ * In a child that must not write them: give up both shared pages, and map the vitals again so that they can never become
+ * writable. NULL with errno.
+ */
+const struct dbf_vitals *kernel_drop_pages(const struct kernel *k);
 struct dbf_doorbell *kernel_doorbell(const struct kernel *k);
 
 /*

@@ -104,6 +104,7 @@ enum dbf_text_flag {
 	DBF_TEXT_MORE = 2,	/* DBF_FACT_TEXT follows */
 	DBF_TEXT_FAULT = 4,	/* could not be read */
 	DBF_TEXT_MINIMUM = 8,	/* the end was not found: length is a minimum */
+	DBF_TEXT_ESCAPES = 16,	/* standard_conforming_strings was off when it was read */
 };
 
 struct dbf_text {

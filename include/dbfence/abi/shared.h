@@ -90,7 +90,7 @@ struct dbf_server {
 	dbf_u32 major;
 	dbf_u64 debug_query_string, my_proc_port, active_portal;
 	dbf_u64 interrupt_holdoff, cancel_holdoff, crit_section;
-	dbf_u64 am_walsender, parallel_worker;
+	dbf_u64 am_walsender, parallel_worker, standard_strings;
 	dbf_u16 qd_operation, qd_plannedstmt, qd_source, qd_dest, qd_estate, qd_again;
 	dbf_u16 es_processed, dest_kind, portal_prep_name, portal_source;
 	dbf_u16 ps_command, ps_modifying_cte, ps_utility, port_laddr, port_raddr, port_database;
@@ -125,12 +125,14 @@ struct dbf_cluster {		/* by postmaster tgid */
 	dbf_u64 start;		/* of the postmaster, ns since boot */
 };
 
+#define DBF_MODE_ESCAPES 0x100	/* in a verdict key's mode: standard_conforming_strings was off */
+
 struct dbf_verdict_key {
 	dbf_u64 hash[2];
 	dbf_u32 len;
 	dbf_u32 identity_class;
 	dbf_u32 policy_gen;
-	dbf_u32 mode;		/* raw_parser's mode: the same bytes mean another thing there */
+	dbf_u32 mode;		/* raw_parser's mode, and DBF_MODE_ESCAPES: the same bytes mean another thing there */
 };
 
 struct dbf_verdict_value {
@@ -163,7 +165,7 @@ struct dbf_tcp_client {
 DBF_ASSERT_SIZE(dbf_hold_slot, 64);
 DBF_ASSERT_SIZE(dbf_vitals, 24 + 8 * DBF_COUNT_MAX);
 DBF_ASSERT_SIZE(dbf_config, 56);
-DBF_ASSERT_SIZE(dbf_server, 128);
+DBF_ASSERT_SIZE(dbf_server, 136);
 DBF_ASSERT_SIZE(dbf_verdict_key, 32);
 DBF_ASSERT_SIZE(dbf_tcp_key, 40);
 DBF_ASSERT_SIZE(dbf_tcp_client, 40);
