@@ -31,7 +31,7 @@ CFLAGS ?= -O2 -g
 CFLAGS += -std=gnu11 $(WARN) -fno-omit-frame-pointer -fstack-protector-strong -fPIE
 LDFLAGS += -pie -Wl,-z,relro,-z,now
 # protobuf-c first: libpg_query exports a copy of its own, which is slower.
-LDLIBS += -lprotobuf-c -lbpf -lelf -lz -lpg_query -lyaml -lsodium -lseccomp -ljansson -lpthread -lm
+LDLIBS += -lprotobuf-c -lbpf -lelf -lz -lpg_query -lyaml -lsodium -lnettle -lseccomp -ljansson -lpthread -lm
 ifeq ($(SAN),1)
 CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -O1
 LDFLAGS += -fsanitize=address,undefined
@@ -51,6 +51,7 @@ CLI_SRC :=
 UNIT_SRC :=
 FUZZ_SRC :=
 BPF_TEST_SRC :=
+BENCH_SRC :=
 FOLDERS := $(wildcard userspace/build.mk userspace/*/build.mk tools/*/build.mk tests/*/build.mk)
 include $(FOLDERS)
 
@@ -59,6 +60,7 @@ LIB := $(BUILD)/libdbfence.a
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/gen/audit.pb-c.o
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
 BPF_TEST_BIN := $(BPF_TEST_SRC:tests/bpf/%.c=$(BUILD)/tests/bpf/%)
+BENCH_BIN := $(BENCH_SRC:tests/bench/%.c=$(BUILD)/tests/bench/%)
 FUZZ_REPLAY_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/tests/fuzz/%)
 BIN := $(BUILD)/bin/dbfenced $(BUILD)/bin/dbfence
 
@@ -117,6 +119,11 @@ $(BUILD)/tests/bpf/%: $(BUILD)/obj/tests/bpf/%.o $(BUILD)/obj/tests/lib/test.o $
 	$(call msg,LD,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
+$(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(call msg,LD,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
 # A fuzz target replays its corpus without a fuzzer in `make check`; `make fuzz T=name` searches with libFuzzer.
 $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/lib/fuzz_replay.o $(LIB)
 	@mkdir -p $(@D)
@@ -133,7 +140,7 @@ fuzz:  ## search with libFuzzer: make fuzz T=sql_lex FUZZ_SECONDS=600
 	$(Q)build/fuzz/fuzz_$(T) -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=20 \
 		-artifact_prefix=build/fuzz/$(T)- build/fuzz/corpus/$(T) tests/fuzz/corpus/$(T)
 
-tests-bin: $(UNIT_BIN) $(FUZZ_REPLAY_BIN) $(BPF_TEST_BIN)
+tests-bin: $(UNIT_BIN) $(FUZZ_REPLAY_BIN) $(BPF_TEST_BIN) $(BENCH_BIN)
 
 # --- what people type --------------------------------------------------------------------------------------
 

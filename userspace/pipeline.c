@@ -20,6 +20,7 @@
 #define PARSE_EXPRESSION \
 	2 /* raw_parser's modes from here on: PL/pgSQL expressions and assignments */
 #define CLASSES_MAX 65536
+#define KNOWN_SLOTS 2048 /* a power of two */
 
 struct class_entry {
 	uint8_t digest[16];
@@ -34,6 +35,18 @@ struct session_user { /* hangs on conn_session.user */
 	struct record_common common;
 };
 
+/*
+ * What was decided for equal facts and one identity class under the policies in force, and its part of
+ * the record. Direct mapped: a collision only costs time.
+ */
+struct known {
+	uint64_t facts_id; /* 0: free */
+	uint32_t identity_class;
+	bool packed;
+	struct policy_decision decision;
+	struct record_known record;
+};
+
 struct pipeline {
 	struct pipeline_ops ops;
 	void *ctx;
@@ -44,6 +57,9 @@ struct pipeline {
 	struct policy_set *set; /* owned; NULL before the first load */
 	uint64_t generation;
 	struct record_writer *writer;
+	struct statement_writer *statements;
+	struct known *known;	  /* owned; KNOWN_SLOTS */
+	uint64_t wall_minus_mono; /* ns */
 	uint8_t class_key[16];
 	struct class_entry *classes; /* owned; open addressing */
 	uint32_t class_cnt, class_base;
@@ -52,17 +68,23 @@ struct pipeline {
 	struct msg_stats stats;
 };
 
-static void pipeline_emit(struct pipeline *p)
+/* @body NULL: it could not be packed. */
+static void emit(struct pipeline *p, const void *body, size_t len)
 {
-	size_t len;
-	const void *body = record_writer_pack(p->writer, &len);
-
 	if (!body) {
 		p->stats.record_errors++;
 		return;
 	}
 	p->stats.records++;
 	p->ops.record(p->ctx, body, len);
+}
+
+static void pipeline_emit(struct pipeline *p)
+{
+	size_t len = 0;
+	const void *body = record_writer_pack(p->writer, &len);
+
+	emit(p, body, len);
 }
 
 static void fill_identity(struct conn_session *s, struct identity *who)
@@ -304,23 +326,63 @@ static bool denied_unjudged(const struct conn_stmt *st)
 	       (v->how == DBF_HOW_FAIL || (v->how == DBF_HOW_HOLD && v->resolver != DBF_BY_KEEPER));
 }
 
+/*
+ * The decision on @facts for @who, from memory where it can be; *record is then its packed part, or NULL.
+ * Otherwise judged into @own.
+ */
+static const struct policy_decision *decide(struct pipeline *p, const struct sql_facts *facts,
+					    const struct conn_stmt *st, const struct identity *who,
+					    struct policy_decision *own, const struct record_known **record)
+{
+	uint32_t class = st->session->identity_class;
+	struct known *k = &p->known[(facts->id * 0x9e3779b97f4a7c15ULL >> 32 ^ class) % KNOWN_SLOTS];
+	struct record_statement r = { .st = st, .facts = facts, .decision = &k->decision,
+				      .generation = p->generation };
+
+	*record = NULL;
+	if (!facts->id || !class) {
+		judge(p, facts, who, own);
+		return own;
+	}
+	if (k->facts_id != facts->id || k->identity_class != class) {
+		judge(p, facts, who, &k->decision);
+		k->facts_id = k->decision.identity_volatile ? 0 : facts->id;
+		k->identity_class = class;
+		k->packed = k->facts_id && statement_writer_know(p->statements, &r, &k->record);
+	}
+	if (k->packed)
+		*record = &k->record;
+	return &k->decision;
+}
+
+static void count_decision(struct msg_stats *stats, const struct policy_decision *d)
+{
+	stats->denied += d->action >= POLICY_DENY;
+	stats->would_deny += d->shadow >= POLICY_DENY;
+	stats->alerts += d->action == POLICY_ALERT || d->shadow == POLICY_ALERT;
+}
+
 static void on_statement(void *ctx, const struct conn_stmt *st)
 {
 	struct pipeline *p = ctx;
-	const struct sql_facts *facts = facts_of(p, st);
-	struct policy_decision d;
+	struct record_statement r = { .st = st, .facts = facts_of(p, st), .generation = p->generation,
+				      .wall_minus_mono = p->wall_minus_mono, .full_text = p->full_text };
+	struct policy_decision own;
 	struct identity who;
+	const void *body;
+	size_t len;
 
 	fill_identity(st->session, &who);
-	judge(p, facts, &who, &d);
-	if (d.action < POLICY_DENY && denied_unjudged(st) && p->set)
-		policy_eval_undecided(p->set, &who, &d);
-	p->stats.denied += d.action >= POLICY_DENY;
-	p->stats.would_deny += d.shadow >= POLICY_DENY;
-	p->stats.alerts += d.action == POLICY_ALERT || d.shadow == POLICY_ALERT;
-	record_writer_begin(p->writer, common_of(p, st->session, &who), "statement");
-	record_writer_statement(p->writer, st, facts, &d, p->generation, p->full_text);
-	pipeline_emit(p);
+	r.decision = decide(p, r.facts, st, &who, &own, &r.known);
+	if (r.decision->action < POLICY_DENY && denied_unjudged(st) && p->set) {
+		policy_eval_undecided(p->set, &who, &own);
+		r.decision = &own;
+		r.known = NULL;
+	}
+	count_decision(&p->stats, r.decision);
+	r.common = common_of(p, st->session, &who);
+	body = statement_writer_pack(p->statements, &r, &len);
+	emit(p, body, len);
 }
 
 static void on_transaction(void *ctx, struct conn_session *s, const struct conn_xact *x)
@@ -375,14 +437,17 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pip
 	strncpy(p->node, opts->node, sizeof(p->node) - 1);
 	randombytes_buf(key, sizeof(key));
 	randombytes_buf(p->class_key, sizeof(p->class_key));
+	pipeline_set_clock(p);
 	p->class_base = opts->class_base % (UINT32_MAX - CLASSES_MAX);
 	buf_init(&p->scratch, 2 * LIMIT_SQL_PARSE_BYTES);
 	p->classes = calloc(CLASSES_MAX, sizeof(*p->classes));
 	p->writer = record_writer_new(p->node);
+	p->statements = statement_writer_new();
+	p->known = calloc(KNOWN_SLOTS, sizeof(*p->known));
 	p->conns = conn_table_new(&conn_ops, p);
 	p->sql = sql_engine_new(opts->cache_entries ? opts->cache_entries : LIMIT_SQL_CACHE_ENTRIES,
 				key);
-	if (!p->classes || !p->writer || !p->conns || !p->sql) {
+	if (!p->classes || !p->writer || !p->statements || !p->known || !p->conns || !p->sql) {
 		pipeline_free(p);
 		errno = ENOMEM;
 		return NULL;
@@ -398,6 +463,8 @@ void pipeline_free(struct pipeline *p)
 	sql_engine_free(p->sql);
 	policy_set_free(p->set);
 	record_writer_free(p->writer);
+	statement_writer_free(p->statements);
+	free(p->known);
 	buf_fini(&p->scratch);
 	free(p->classes);
 	free(p);
@@ -411,6 +478,15 @@ void pipeline_set_policy(struct pipeline *p, struct policy_set *set)
 	p->set = set;
 	policy_set_summary(set, &summary);
 	p->generation = summary.generation;
+	for (unsigned i = 0; i < KNOWN_SLOTS; i++)
+		p->known[i].facts_id = 0;
+}
+
+void pipeline_set_clock(struct pipeline *p)
+{
+	uint64_t mono = clock_mono_ns();
+
+	p->wall_minus_mono = clock_wall_ns() - mono;
 }
 
 void pipeline_feed(struct pipeline *p, const void *record, size_t len)

@@ -38,6 +38,9 @@ void pipeline_free(struct pipeline *p);
 /* Judge by @set from now on. Owned: by the pipeline; the one before is freed. */
 void pipeline_set_policy(struct pipeline *p, struct policy_set *set);
 
+/* Look at the clocks: what is fed from now on gets its wall time from this look. Once per batch of records. */
+void pipeline_set_clock(struct pipeline *p);
+
 /* One record from the ring. */
 void pipeline_feed(struct pipeline *p, const void *record, size_t len);
 

@@ -31,9 +31,6 @@ void record_writer_begin(struct record_writer *w, const struct record_common *co
 			 const char *kind);
 void record_writer_session(struct record_writer *w, const struct conn_session *s,
 			   enum conn_event event, const char *reason);
-void record_writer_statement(struct record_writer *w, const struct conn_stmt *st,
-			     const struct sql_facts *facts, const struct policy_decision *d,
-			     uint64_t generation, bool full_text);
 void record_writer_transaction(struct record_writer *w, const struct conn_session *s,
 			       const struct conn_xact *x);
 void record_writer_gap(struct record_writer *w, const char *reason, uint64_t records,
@@ -42,9 +39,42 @@ void record_writer_gap(struct record_writer *w, const char *reason, uint64_t rec
  * memory is out. */
 const void *record_writer_pack(struct record_writer *w, size_t *len);
 
+/* The part of a statement record that follows from facts and decision alone. */
+struct record_known {
+	uint32_t text_len, effects_len, decision_len; /* one behind the other in bytes */
+	uint8_t bytes[1024];			      /* what is longer is packed each time */
+};
+
+struct record_statement {
+	const struct record_common *common; /* NULL: the session is not known */
+	const struct conn_stmt *st;
+	const struct sql_facts *facts;
+	const struct policy_decision *decision;
+	const struct record_known *known; /* NULL: pack it */
+	uint64_t generation;
+	uint64_t wall_minus_mono; /* ns */
+	bool full_text;
+};
+
+struct statement_writer;
+
+/* NULL with errno. */
+struct statement_writer *statement_writer_new(void);
+void statement_writer_free(struct statement_writer *w);
+/* Pack what @r's facts and decision say, for later records of equal ones. False when it does not fit. */
+bool statement_writer_know(struct statement_writer *w, const struct record_statement *r,
+			   struct record_known *known);
+/* The packed body, borrowed: by the writer until the next call. NULL when it is too large even
+ * without its text. */
+const void *statement_writer_pack(struct statement_writer *w, const struct record_statement *r,
+				  size_t *len);
+
 const char *
 record_transport_name(enum dbf_transport transport); /* "tcp" "tls" "unix"; NULL when unknown */
 /* @ip as text, IPv4-mapped as IPv4; "" for the unspecified address. */
 void record_address_text(const uint8_t *ip, char *text, size_t cap);
+/* @value in decimal with its NUL, at most 21 bytes; returns the length. printf would be most of a
+ * record's cost. */
+size_t record_decimal(char *to, uint64_t value);
 
 #endif

@@ -252,6 +252,7 @@ static void feed(void *ctx, const void *record, size_t len)
 
 static void drain(struct worker *w)
 {
+	pipeline_set_clock(w->pipeline);
 	while (ring_consume(w->ring, BATCH_RECORDS, feed, w) == BATCH_RECORDS)
 		read_keeper(w);
 	pipeline_losses(

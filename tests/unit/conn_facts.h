@@ -208,7 +208,7 @@ static inline void add_loss(struct facts *f, uint32_t batches)
 
 /* --- what comes out --- */
 
-static void log_session(void *ctx, struct conn_session *s, enum conn_event event, const char *reason)
+static inline void log_session(void *ctx, struct conn_session *s, enum conn_event event, const char *reason)
 {
 	struct feeding *g = ctx;
 
@@ -216,14 +216,14 @@ static void log_session(void *ctx, struct conn_session *s, enum conn_event event
 	buf_printf(&g->log, "session %s%s%s\n", conn_event_name(event), reason ? " " : "", reason ? reason : "");
 }
 
-static void log_hold(void *ctx, const struct conn_stmt *st)
+static inline void log_hold(void *ctx, const struct conn_stmt *st)
 {
 	struct feeding *g = ctx;
 
 	buf_printf(&g->log, "hold %u:%u '%.*s'\n", st->verdict.slot, st->verdict.slot_seq, (int)st->captured, st->text);
 }
 
-static void log_statement(void *ctx, const struct conn_stmt *st)
+static inline void log_statement(void *ctx, const struct conn_stmt *st)
 {
 	static const char *const gates[] = { "-", "parse", "execute", "executor", "utility", "replication" };
 	static const char *const hows[] = { "-", "cache", "hold", "fail", "screen" };
@@ -261,7 +261,7 @@ static void log_statement(void *ctx, const struct conn_stmt *st)
 		   !st->closes_xact ? "" : st->xact_committed ? "+" : "-");
 }
 
-static void log_transaction(void *ctx, struct conn_session *s, const struct conn_xact *x)
+static inline void log_transaction(void *ctx, struct conn_session *s, const struct conn_xact *x)
 {
 	static const char *const states[] = { "unknown", "committed", "rolled back" };
 	struct feeding *g = ctx;
@@ -271,7 +271,7 @@ static void log_transaction(void *ctx, struct conn_session *s, const struct conn
 		   (unsigned long long)x->statements, (unsigned long long)x->xid, x->implicit ? ", implicit" : "");
 }
 
-static void log_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_t execs)
+static inline void log_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_t execs)
 {
 	struct feeding *g = ctx;
 
@@ -298,7 +298,7 @@ static inline void feeding_fini(struct feeding *g)
 }
 
 /* Facts @from up to @to as one batch. */
-static void feed_batch(struct feeding *g, const struct facts *f, unsigned from, unsigned to)
+static inline void feed_batch(struct feeding *g, const struct facts *f, unsigned from, unsigned to)
 {
 	uint64_t record[(sizeof(struct dbf_batch) + DBF_BATCH_BYTES) / 8];
 	size_t size = f->at[to] - f->at[from];
@@ -314,7 +314,7 @@ static void feed_batch(struct feeding *g, const struct facts *f, unsigned from, 
 }
 
 /* All facts, in batches that end before @cut (and where one is full), or after each fact when @cut is 0. */
-static void feed_facts(struct feeding *g, const struct facts *f, unsigned cut)
+static inline void feed_facts(struct feeding *g, const struct facts *f, unsigned cut)
 {
 	unsigned from = 0;
 

@@ -182,7 +182,7 @@ static bool span_is(const struct record_span *span, const char *text)
 
 uint64_t record_executions(const struct record_keys *keys)
 {
-	enum { STATEMENT_EXECUTIONS = 10, GAP_EXECUTIONS = 3 };
+	enum { GAP_EXECUTIONS = 3 };
 	uint64_t cnt;
 
 	if (!keys->kind.data)

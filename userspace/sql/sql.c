@@ -30,6 +30,7 @@ struct sql_engine {
 	struct sql_facts facts;			/* the last answer, when no cache holds it */
 	struct sql_stmt stmts[LIMIT_SQL_STATEMENTS];
 	uint64_t seen[SEEN_SLOTS];
+	uint64_t next_id;			/* of facts */
 	struct sql_stats stats;
 };
 
@@ -115,6 +116,8 @@ static const struct sql_facts *remember_text(struct sql_engine *engine, const st
 {
 	struct sql_text *text = sql_text_new(core, engine->lex);
 
+	if (text && !text->facts.id)
+		text->facts.id = ++engine->next_id;
 	if (text && sql_cache_add_text(engine->cache, key, text))
 		return &text->facts;
 	sql_text_free(text);
@@ -153,6 +156,7 @@ static const struct sql_facts *parse(struct sql_engine *engine, const struct sql
 		core->facts.literal_dependent = true;
 	if (!core->facts.fingerprint[0])
 		shape_fingerprint(engine->lex, core->facts.fingerprint);
+	core->facts.id = ++engine->next_id;
 	hold_core(engine, core);
 	/* What failed for want of memory may succeed the next time. */
 	if (core->facts.unknown == SQL_UNKNOWN_RESOURCE) {

@@ -152,6 +152,8 @@ enum sql_unknown {
 const char *sql_unknown_name(enum sql_unknown why); /* "syntax", "too_long" … */
 
 struct sql_facts {
+	uint64_t id; /* of one engine: equal ids, equal facts and masked text (the statements' offsets
+			apart); 0: not comparable */
 	enum sql_unknown unknown; /* not SQL_KNOWN: effects include SQL_BIT(SQL_UNKNOWN), stmts may
 				     be empty */
 	uint32_t effects;	  /* union over the statements */

@@ -1,0 +1,1 @@
+BENCH_SRC += tests/bench/pipeline.c
