@@ -41,7 +41,8 @@ const void *record_writer_pack(struct record_writer *w, size_t *len);
 
 /* The part of a statement record that follows from facts and decision alone. */
 struct record_known {
-	uint32_t text_len, effects_len, decision_len; /* one behind the other in bytes */
+	/* One behind the other in bytes; no text where it does not follow from the facts. */
+	uint32_t text_len, effects_len, decision_len;
 	uint8_t bytes[1024];			      /* what is longer is packed each time */
 };
 

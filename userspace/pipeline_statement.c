@@ -468,7 +468,7 @@ bool statement_writer_know(struct statement_writer *w, const struct record_state
 			   struct record_known *known)
 {
 	bool full = false;
-	size_t text = put_text(w, r->st, r->facts, TEXT_MASKED, &full);
+	size_t text = r->facts->own_text ? 0 : put_text(w, r->st, r->facts, TEXT_MASKED, &full);
 	size_t effects = put_effects(w, r->facts, &full);
 	size_t decision = put_decision(w, r->decision, r->generation, NULL, &full);
 
@@ -501,22 +501,24 @@ static size_t assemble_short(struct statement_writer *w, const struct record_sta
 const void *statement_writer_pack(struct statement_writer *w, const struct record_statement *r,
 				  size_t *len)
 {
-	const struct record_known *k = r->full_text ? NULL : r->known;
+	const struct record_known *k = r->known;
 	const struct conn_verdict *v = r->st->has_verdict ? &r->st->verdict : NULL;
 	struct piece text, effects, decision;
 	bool full = false;
 
-	if (k) {
+	if (k && k->text_len && !r->full_text)
 		text = (struct piece){ k->bytes, k->text_len };
-		effects = (struct piece){ text.data + text.len, k->effects_len };
-		decision = (struct piece){ effects.data + effects.len, k->decision_len };
-	} else {
+	else
 		text = (struct piece){ w->statement, put_text(w, r->st, r->facts,
 							      r->full_text ? TEXT_FULL : TEXT_MASKED,
 							      &full) };
+	if (k)
+		effects = (struct piece){ k->bytes + k->text_len, k->effects_len };
+	else
 		effects = (struct piece){ w->effects, put_effects(w, r->facts, &full) };
-	}
-	if (!k || v)
+	if (k && !v)
+		decision = (struct piece){ effects.data + effects.len, k->decision_len };
+	else
 		decision = (struct piece){ w->decision,
 					   put_decision(w, r->decision, r->generation, v, &full) };
 	*len = full ? 0 : assemble(w, r, &text, &effects, &decision);

@@ -99,10 +99,13 @@ class CpuMeter:
 
 
 class Sample:
-    """One pgbench run: transactions per second, p99 in µs, CPU ns per transaction of all that was metered."""
+    """
+    One pgbench run: how many transactions, per second, p99 in µs, CPU ns per transaction of all that was metered, and
+    of them those of the daemon's own processes.
+    """
 
-    def __init__(self, tps, p99_us, cpu_ns):
-        self.tps, self.p99_us, self.cpu_ns = tps, p99_us, cpu_ns
+    def __init__(self, count, tps, p99_us, cpu_ns):
+        self.count, self.tps, self.p99_us, self.cpu_ns, self.own_ns = count, tps, p99_us, cpu_ns, 0
 
 
 def pgbench(cluster, meter, *, env, mode, clients, seconds, pinned):
@@ -129,7 +132,7 @@ def pgbench(cluster, meter, *, env, mode, clients, seconds, pinned):
         times.sort()
         tps = next(float(line.split("=")[1].split()[0]) for line in done.stdout.splitlines()
                    if line.startswith("tps"))
-        return Sample(tps, times[int(len(times) * .99)], used / len(times))
+        return Sample(len(times), tps, times[int(len(times) * .99)], used / len(times))
     finally:
         pin(cluster.proc.pid, all_cpus())
         shutil.rmtree(folder, ignore_errors=True)
@@ -224,6 +227,18 @@ class BpfStats:
     @classmethod
     def program_ids(cls):
         return set(cls._read())
+
+
+def cpu_of(pid):
+    """Nanoseconds that the threads of @pid have run."""
+    total = 0
+    for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
+        try:
+            with open(path, encoding="ascii") as f:
+                total += int(f.read().split()[0])
+        except OSError:
+            pass  # it has just ended
+    return total
 
 
 def family_of(pid):

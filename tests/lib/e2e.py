@@ -318,11 +318,12 @@ class Cluster:
 
 class Daemon:
     """
-    build/bin/dbfenced in the foreground on scratch directories. A context manager; `start` waits for the
-    line that says ready. On exit it is stopped, and whatever it left pinned is disarmed.
+    build/bin/dbfenced on scratch directories. A context manager; `start` waits for the line that says ready. On exit
+    it is stopped, and whatever it left pinned is disarmed. @live: with a line per statement, as a person runs it;
+    without, as a service does.
     """
 
-    def __init__(self, policies=None, *, mode=None, text="full", args=(), state_dir=None):
+    def __init__(self, policies=None, *, mode=None, text="full", args=(), state_dir=None, live=True):
         need_root()
         check(os.access(DBFENCED, os.X_OK), f"{DBFENCED} does not exist: run make")
         check(os.access(DBFENCE, os.X_OK), f"{DBFENCE} does not exist: run make")
@@ -332,7 +333,7 @@ class Daemon:
         self.state_dir = state_dir or os.path.join(self.dir, "state")
         self.socket = os.path.join(self.dir, "control.sock")
         self.stderr_path = os.path.join(self.dir, "stderr")
-        self.mode, self.text, self.args = mode, text, list(args)
+        self.mode, self.text, self.args = mode, text, [*args, *(["--foreground"] if live else [])]
         self.proc = None
         self.seen = set()  # process ids that were ours at some time
         self.lines = []
@@ -359,7 +360,7 @@ class Daemon:
         os.rename(path + ".tmp", path)
 
     def argv(self):
-        argv = [DBFENCED, "--foreground", "--policy-dir", self.policy_dir, "--state-dir", self.state_dir,
+        argv = [DBFENCED, "--policy-dir", self.policy_dir, "--state-dir", self.state_dir,
                 "--socket", self.socket, "--pin-dir", PINS]
         if self.mode:
             argv += ["--mode", self.mode]

@@ -66,13 +66,53 @@ static void test_shape_cache(void)
 	CHECK_STR(facts->masked, "SELECT a FROM t WHERE b = ? /*traceparent='2'*/");
 	CHECK_STR(facts->tags, "traceparent='2'");
 	CHECK_INT(facts->stmts[0].len, strlen("SELECT a FROM t WHERE b = 22"));
-	/* The second time it is known by its bytes, from the third on without lexing. */
-	analyze("SELECT a FROM t WHERE b = 22 /*traceparent='2'*/");
-	CHECK_INT(stats().shape_hits, 2);
-	facts = analyze("SELECT a FROM t WHERE b = 22 /*traceparent='2'*/");
-	CHECK_INT(stats().exact_hits, 1);
-	CHECK_STR(facts->tags, "traceparent='2'");
+	/* A short one stays known by its shape, so that texts with literals of their own push nothing out. */
+	for (unsigned i = 2; i <= 4; i++) {
+		analyze("SELECT a FROM t WHERE b = 22 /*traceparent='2'*/");
+		CHECK_INT(stats().shape_hits, i);
+	}
+	CHECK_INT(stats().exact_hits, 0);
 	CHECK_INT(stats().parses, 1);
+}
+
+/* A long text is known by its bytes from the third time on, without lexing. */
+static void test_long_text_by_bytes(void)
+{
+	const struct sql_facts *facts;
+	char text[2048];
+	int n;
+
+	fresh_engine(64);
+	for (unsigned i = 0; i < 4; i++) {
+		n = snprintf(text, sizeof(text), "SELECT a FROM t WHERE b = %u /*traceparent='%0900u'*/", i ? 22 : 1, 7);
+		CHECK(n > 0);
+		facts = analyze(text);
+	}
+	CHECK_INT(stats().parses, 1);
+	CHECK_INT(stats().shape_hits, 2);
+	CHECK_INT(stats().exact_hits, 1);
+	CHECK_INT(strlen(facts->tags), strlen("traceparent=''") + 900);
+}
+
+/* Equal ids mean equal facts; with comments the masked text is the text's own. */
+static void test_facts_id(void)
+{
+	uint64_t id;
+
+	fresh_engine(64);
+	id = analyze("SELECT a FROM t WHERE b = 1")->id;
+	CHECK(id);
+	CHECK(!analyze("SELECT a FROM t WHERE b = 1")->own_text);
+	CHECK_INT(analyze("SELECT a FROM t WHERE b = 22")->id, id);
+	id = analyze("SELECT a FROM t WHERE b = 22 /* c */")->id;
+	CHECK_INT(analyze("SELECT a FROM t WHERE b = 22 /* d */")->id, id);
+	CHECK(analyze("SELECT a FROM t WHERE b = 22 /* d */")->own_text);
+	CHECK(analyze("SELECT a FROM t WHERE c = 1")->id != id);
+	/* Literals that matter: each text has an id of its own. */
+	id = analyze("SET ROLE a")->id;
+	CHECK(id && analyze("SET ROLE b")->id != id);
+	CHECK_INT(analyze("SET ROLE a")->id, id);
+	CHECK(!sql_unknown_facts(engine, SQL_UNKNOWN_TRUNCATED, 0, "SELECT", 6)->id);
 }
 
 /* Pairs of one shape whose facts differ: neither may get the other's. */
@@ -338,6 +378,8 @@ static void test_too_many_names(void)
 static const struct test_case cases[] = {
 	{ "exact_cache", test_exact_cache },
 	{ "shape_cache", test_shape_cache },
+	{ "long_text_by_bytes", test_long_text_by_bytes },
+	{ "facts_id", test_facts_id },
 	{ "literal_dependence", test_literal_dependence },
 	{ "always_literal_dependent", test_always_literal_dependent },
 	{ "escapes_are_not_cached_by_shape", test_escapes_are_not_cached_by_shape },

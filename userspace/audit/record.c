@@ -43,7 +43,7 @@ size_t record_varint_size(uint64_t value)
 	return len;
 }
 
-bool record_get_varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
+bool record_get_long_varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
 {
 	const uint8_t *p = *at;
 	uint64_t v = 0;
@@ -70,7 +70,7 @@ struct wire_field {
 	struct record_span bytes;
 };
 
-static bool wire_skip(const uint8_t **at, const uint8_t *end, size_t len)
+static inline bool wire_skip(const uint8_t **at, const uint8_t *end, size_t len)
 {
 	if (len > (size_t)(end - *at))
 		return false;
@@ -78,7 +78,7 @@ static bool wire_skip(const uint8_t **at, const uint8_t *end, size_t len)
 	return true;
 }
 
-static bool wire_next(const uint8_t **at, const uint8_t *end, struct wire_field *field)
+static inline bool wire_next(const uint8_t **at, const uint8_t *end, struct wire_field *field)
 {
 	uint64_t tag, len;
 

@@ -122,8 +122,17 @@ struct record_keys {
 size_t record_put_varint(uint8_t *to, uint64_t value);
 /* How many bytes record_put_varint would write. */
 size_t record_varint_size(uint64_t value);
+bool record_get_long_varint(const uint8_t **at, const uint8_t *end, uint64_t *value);
+
 /* Reads one varint and moves *at behind it. False when it is cut off or longer than 64 bits. */
-bool record_get_varint(const uint8_t **at, const uint8_t *end, uint64_t *value);
+static inline bool record_get_varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
+{
+	if (*at < end && **at < 0x80) {
+		*value = *(*at)++;
+		return true;
+	}
+	return record_get_long_varint(at, end, value);
+}
 
 /* Walks the top-level fields once. False when the bytes are not a sequence of protobuf fields. */
 bool record_scan(const uint8_t *data, size_t len, struct record_keys *keys);

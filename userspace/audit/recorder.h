@@ -25,7 +25,7 @@
 #include "core/err.h"
 
 #define RECORDER_SUBSCRIBERS_MAX 16
-#define RECORDER_PARENTS 65536 /* statements whose seq is remembered for those nested in them */
+#define RECORDER_PARENTS 4096 /* statements whose seq is remembered for those nested in them, which come right behind */
 #define RECORDER_QUEUE_BYTES (512 * 1024) /* per subscriber, beyond what its socket takes */
 
 enum recorder_cmd {

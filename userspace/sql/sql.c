@@ -5,7 +5,8 @@
  *
  * The two caches answer different questions. By exact bytes anything may be remembered, syntax errors included. By
  * shape only what no other literal could change. Texts that were only ever seen once (unique literals) must not
- * push out those that repeat: after a shape hit a text enters the exact cache only when it comes a second time.
+ * push out those that repeat: after a shape hit a text enters the exact cache only when it is long and comes a second
+ * time.
  */
 #include "sql/sql.h"
 
@@ -19,6 +20,7 @@
 #include "sql/sql_parse.h"
 
 #define SEEN_SLOTS 4096
+#define SHORT_TEXT 512 /* up to here a pass of the lexer is cheaper than a large cache's misses */
 
 struct sql_engine {
 	uint8_t byte_key[16], backslash_key[16];
@@ -116,8 +118,6 @@ static const struct sql_facts *remember_text(struct sql_engine *engine, const st
 {
 	struct sql_text *text = sql_text_new(core, engine->lex);
 
-	if (text && !text->facts.id)
-		text->facts.id = ++engine->next_id;
 	if (text && sql_cache_add_text(engine->cache, key, text))
 		return &text->facts;
 	sql_text_free(text);
@@ -200,7 +200,7 @@ const struct sql_facts *sql_analyze(struct sql_engine *engine, const char *text,
 	if (!core)
 		return parse(engine, &exact, &shape, text, len);
 	engine->stats.shape_hits++;
-	if (len && seen_before(engine, &exact))
+	if (len > SHORT_TEXT && seen_before(engine, &exact))
 		return remember_text(engine, &exact, core);
 	return answer(engine, core);
 }

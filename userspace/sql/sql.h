@@ -152,8 +152,9 @@ enum sql_unknown {
 const char *sql_unknown_name(enum sql_unknown why); /* "syntax", "too_long" … */
 
 struct sql_facts {
-	uint64_t id; /* of one engine: equal ids, equal facts and masked text (the statements' offsets
-			apart); 0: not comparable */
+	uint64_t id; /* of one engine: equal ids, equal facts (the statements' offsets, masked text and
+			tags apart); 0: not comparable */
+	bool own_text; /* the masked text does not follow from the id: it has comments */
 	enum sql_unknown unknown; /* not SQL_KNOWN: effects include SQL_BIT(SQL_UNKNOWN), stmts may
 				     be empty */
 	uint32_t effects;	  /* union over the statements */

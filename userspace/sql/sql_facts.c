@@ -150,8 +150,7 @@ void sql_facts_join(struct sql_facts *facts, struct sql_stmt *stmts, const struc
 		    const struct sql_lex *lex)
 {
 	*facts = core->facts;
-	if (lex->has_comments) /* they are in the masked text, and not in the shape */
-		facts->id = 0;
+	facts->own_text = lex->has_comments;
 	facts->masked = lex->masked;
 	facts->masked_len = lex->masked_len;
 	facts->tags = lex->tags;
