@@ -5,9 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "audit/text.h"
 #include "core/buf.h"
 #include "core/clock.h"
 #include "dbfence/audit.pb-c.h"
+
+#define FOREIGN_BYTES 4096
 
 #define R(name) Dbfence__Audit__V1__##name
 #define INIT(name) DBFENCE__AUDIT__V1__##name##__INIT
@@ -22,6 +25,8 @@ struct record_writer {
 	R(Session) session;
 	R(Gap) gap;
 	char xact_id[80];
+	char foreign[FOREIGN_BYTES]; /* strings that had to be made UTF-8 */
+	size_t foreign_len;
 	const struct record_common *common;
 	struct buf out;
 };
@@ -72,6 +77,26 @@ static char *str(const char *s)
 	return (char *)(uintptr_t)(s ? s : "");
 }
 
+/* A name or message from elsewhere: as it is when it is UTF-8, else a copy that is. */
+static char *foreign(struct record_writer *w, const char *s)
+{
+	size_t left = sizeof(w->foreign) - w->foreign_len;
+	struct buf clean;
+	char *to = str("");
+
+	if (!s || text_is_utf8(s, strlen(s)))
+		return str(s);
+	buf_init(&clean, left - 1);
+	text_put_utf8(&clean, s, strlen(s));
+	if (!buf_err(&clean)) {
+		to = w->foreign + w->foreign_len;
+		memcpy(to, clean.data, clean.len + 1);
+		w->foreign_len += clean.len + 1;
+	}
+	buf_fini(&clean);
+	return to;
+}
+
 static void set_times(struct record_writer *w, uint64_t start_ns, uint64_t end_ns)
 {
 	R(Record) *r = &w->rec;
@@ -90,11 +115,11 @@ static void set_client(struct record_writer *w, const struct conn_session *s,
 
 	*c = (R(Client))INIT(CLIENT);
 	c->pid = who->pid;
-	c->exe = str(who->exe);
-	c->comm = str(who->comm);
+	c->exe = foreign(w, who->exe);
+	c->comm = foreign(w, who->comm);
 	c->uid = who->uid;
 	c->known = who->uid_known;
-	c->cgroup = str(who->cgroup);
+	c->cgroup = foreign(w, who->cgroup);
 	c->address = str(who->client_address);
 	c->port = who->client_port;
 	c->assurance = str(who->uid_known ? "kernel" : "handshake");
@@ -111,7 +136,7 @@ static void set_server(struct record_writer *w, const struct conn_session *s,
 	v->pid = s->tgid;
 	v->postmaster_pid = s->postmaster;
 	if (s->info.transport == DBF_TRANSPORT_UNIX)
-		v->socket_path = str(who->server_address);
+		v->socket_path = foreign(w, who->server_address);
 	else
 		v->address = str(who->server_address);
 	v->port = who->server_port;
@@ -127,6 +152,7 @@ void record_writer_begin(struct record_writer *w, const struct record_common *co
 	w->wall_minus_mono = clock_wall_ns() - mono;
 	w->common = common;
 	*r = (R(Record))INIT(RECORD);
+	w->foreign_len = 0;
 	r->kind = str(kind);
 	if (!common)
 		r->node = str(w->node);
@@ -141,15 +167,16 @@ void record_writer_common(struct record_writer *w, const struct conn_session *s,
 	size_t need;
 
 	*r = (R(Record))INIT(RECORD);
+	w->foreign_len = 0;
 	r->node = str(w->node);
 	r->vantage = str("server");
 	r->engine = str("postgresql");
 	if (s->info.major >= 13 && s->info.major <= 18)
 		r->engine_version = str(majors[s->info.major - 13]);
 	r->session_id = str(s->id);
-	r->database = str(who->database);
-	r->db_user = str(who->db_user);
-	r->application_name = str(who->application_name);
+	r->database = foreign(w, who->database);
+	r->db_user = foreign(w, who->db_user);
+	r->application_name = foreign(w, who->application_name);
 	r->transport = str(who->transport);
 	set_client(w, s, who);
 	set_server(w, s, who);
@@ -162,7 +189,7 @@ void record_writer_session(struct record_writer *w, const struct conn_session *s
 {
 	w->session = (R(Session))INIT(SESSION);
 	w->session.event = str(conn_event_name(event));
-	w->session.reason = str(reason);
+	w->session.reason = foreign(w, reason);
 	w->session.statements = s->statements;
 	w->rec.session = &w->session;
 }

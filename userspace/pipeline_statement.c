@@ -58,6 +58,24 @@ void statement_writer_free(struct statement_writer *w)
 	free(w);
 }
 
+/* A name or message from elsewhere. */
+static void put_foreign(struct statement_writer *w, struct wire *to, unsigned field, const char *s, size_t len)
+{
+	if (text_is_utf8(s, len)) {
+		wire_element(to, field, s, len);
+		return;
+	}
+	buf_reset(&w->utf8);
+	text_put_utf8(&w->utf8, s, len);
+	wire_element(to, field, buf_str(&w->utf8), w->utf8.len);
+}
+
+static void put_foreign_string(struct statement_writer *w, struct wire *to, unsigned field, const char *s)
+{
+	if (*s)
+		put_foreign(w, to, field, s, strlen(s));
+}
+
 /* --- effects --------------------------------------------------------------------------------------------- */
 
 struct effects {
@@ -84,10 +102,10 @@ static void add_effect(struct effects *all, enum sql_effect effect, const struct
 			wire_raw(&full, ".", 1);
 		}
 		wire_raw(&full, o->name, strnlen(o->name, o->schema ? 140 : sizeof(name)));
-		wire_bytes(&e, EFFECT_OBJECT, name, wire_len(&full));
+		put_foreign(all->w, &e, EFFECT_OBJECT, name, wire_len(&full));
 		wire_string(&e, EFFECT_OBJECT_KIND, sql_object_kind_name(o->kind));
 		for (unsigned i = 0; i < o->column_cnt; i++)
-			wire_element(&e, EFFECT_COLUMNS, o->columns[i], strlen(o->columns[i]));
+			put_foreign(all->w, &e, EFFECT_COLUMNS, o->columns[i], strlen(o->columns[i]));
 	}
 	all->to.full |= e.full;
 	wire_element(&all->to, RECORD_EFFECTS, all->w->element, wire_len(&e));
@@ -101,7 +119,7 @@ static void add_function(struct effects *all, const struct sql_function *f)
 		return;
 	wire_init(&e, all->w->element, sizeof(all->w->element));
 	wire_string(&e, EFFECT_KIND, "call");
-	wire_string(&e, EFFECT_OBJECT, f->name);
+	put_foreign_string(all->w, &e, EFFECT_OBJECT, f->name);
 	wire_string(&e, EFFECT_OBJECT_KIND, "function");
 	wire_string(&e, EFFECT_RISK, sql_func_risk_name(f->risk));
 	wire_element(&all->to, RECORD_EFFECTS, all->w->element, wire_len(&e));
@@ -255,31 +273,6 @@ static bool holds_password(const struct sql_facts *facts)
 	return false;
 }
 
-/* protobuf strings are UTF-8 without NUL; a database's encoding may be another, and a client may
- * send anything. */
-static void put_utf8(struct buf *out, const char *text, size_t len)
-{
-	const unsigned char *at = (const unsigned char *)text, *end = at + len;
-
-	while (at < end) {
-		const unsigned char *from = at;
-		uint32_t cp;
-		unsigned n;
-
-		while (at < end && *at && *at < 0x80)
-			at++;
-		buf_put(out, from, (size_t)(at - from));
-		if (at == end)
-			break;
-		n = *at ? text_utf8(at, end, &cp) : 0;
-		if (n)
-			buf_put(out, at, n);
-		else
-			buf_puts(out, "\xef\xbf\xbd");
-		at += n ? n : 1;
-	}
-}
-
 enum text_form { TEXT_MASKED, TEXT_FULL, TEXT_LEFT_OUT };
 
 static size_t put_text(struct statement_writer *w, const struct conn_stmt *st,
@@ -291,9 +284,9 @@ static size_t put_text(struct statement_writer *w, const struct conn_stmt *st,
 		form = TEXT_MASKED;
 	buf_reset(&w->utf8);
 	if (form == TEXT_MASKED)
-		put_utf8(&w->utf8, facts->masked, facts->masked_len);
+		text_put_utf8(&w->utf8, facts->masked, facts->masked_len);
 	else if (form == TEXT_FULL)
-		put_utf8(&w->utf8, st->text, st->captured);
+		text_put_utf8(&w->utf8, st->text, st->captured);
 	wire_init(&to, w->statement, sizeof(w->statement));
 	wire_bytes(&to, STATEMENT_TEXT, w->utf8.data, w->utf8.len);
 	wire_number(&to, STATEMENT_MASKED, form == TEXT_MASKED);
@@ -304,8 +297,8 @@ static size_t put_text(struct statement_writer *w, const struct conn_stmt *st,
 	return wire_len(&to);
 }
 
-static void put_part(struct wire *to, const struct conn_stmt *st, const struct sql_facts *facts,
-		     unsigned i)
+static void put_part(struct statement_writer *w, struct wire *to, const struct conn_stmt *st,
+		     const struct sql_facts *facts, unsigned i)
 {
 	uint8_t bytes[512];
 	struct wire part;
@@ -314,7 +307,7 @@ static void put_part(struct wire *to, const struct conn_stmt *st, const struct s
 	if (i < facts->stmt_cnt)
 		wire_string(&part, PART_COMMAND, facts->stmts[i].command);
 	if (i < st->part_cnt) {
-		wire_string(&part, PART_TAG, st->parts[i].tag);
+		put_foreign_string(w, &part, PART_TAG, st->parts[i].tag);
 		wire_number(&part, PART_ROWS, st->parts[i].rows);
 		wire_string(&part, PART_OUTCOME, "executed");
 	} else {
@@ -325,14 +318,15 @@ static void put_part(struct wire *to, const struct conn_stmt *st, const struct s
 }
 
 /* What is this execution's own in the statement message. */
-static void put_execution(struct wire *to, const struct conn_stmt *st, const struct sql_facts *facts)
+static void put_execution(struct statement_writer *w, struct wire *to, const struct conn_stmt *st,
+			  const struct sql_facts *facts)
 {
 	unsigned cnt = st->part_cnt > facts->stmt_cnt ? st->part_cnt : facts->stmt_cnt;
 	uint8_t digest[SHA256_DIGEST_SIZE];
 	struct sha256_ctx sha; /* nettle's: it uses the CPU's instructions for it */
 
 	wire_string(to, STATEMENT_FORM, conn_form_name(st->form));
-	wire_string(to, STATEMENT_NAME, st->name);
+	put_foreign_string(w, to, STATEMENT_NAME, st->name);
 	wire_number(to, STATEMENT_EXECUTIONS, st->executions);
 	wire_number(to, STATEMENT_LENGTH, st->length);
 	wire_number(to, STATEMENT_LENGTH_IS_MINIMUM, st->length_is_minimum);
@@ -346,20 +340,21 @@ static void put_execution(struct wire *to, const struct conn_stmt *st, const str
 		wire_bytes(to, STATEMENT_DIGEST, digest, sizeof(digest));
 	}
 	for (unsigned i = 0; cnt > 1 && i < cnt && i < PARTS_MAX; i++)
-		put_part(to, st, facts, i);
+		put_part(w, to, st, facts, i);
 }
 
 /* --- the record ------------------------------------------------------------------------------------------ */
 
 /* Data errors quote the data: what stands in quotes is masked with the literals. */
-static void put_error(struct wire *to, const struct conn_stmt *st, bool full_text)
+static void put_error(struct statement_writer *w, struct wire *to, const struct conn_stmt *st,
+		      bool full_text)
 {
 	bool data = !strncmp(st->sqlstate, "22", 2) || !strncmp(st->sqlstate, "23", 2);
 	bool quoted = false;
 	char error[256];
 	size_t n = 0;
 
-	wire_string(to, RECORD_SQLSTATE, st->sqlstate);
+	put_foreign_string(w, to, RECORD_SQLSTATE, st->sqlstate);
 	for (const char *p = st->error; *p && n < sizeof(error) - 2; p++) {
 		if (*p == '"') {
 			quoted = !quoted;
@@ -370,7 +365,8 @@ static void put_error(struct wire *to, const struct conn_stmt *st, bool full_tex
 			error[n++] = *p;
 		}
 	}
-	wire_bytes(to, RECORD_ERROR_MESSAGE, error, n);
+	if (n)
+		put_foreign(w, to, RECORD_ERROR_MESSAGE, error, n);
 }
 
 static void put_transaction(struct wire *to, const struct conn_stmt *st)
@@ -435,7 +431,7 @@ static size_t assemble(struct statement_writer *w, const struct record_statement
 	struct wire to, execution;
 
 	wire_init(&execution, w->execution, sizeof(w->execution));
-	put_execution(&execution, st, r->facts);
+	put_execution(w, &execution, st, r->facts);
 	wire_init(&to, w->out, sizeof(w->out));
 	if (r->common)
 		wire_raw(&to, r->common->bytes, r->common->len);
@@ -449,11 +445,11 @@ static size_t assemble(struct statement_writer *w, const struct record_statement
 	wire_raw(&to, w->execution, wire_len(&execution));
 	wire_raw(&to, effects->data, effects->len);
 	if (st->part_cnt)
-		wire_string(&to, RECORD_TAG, st->parts[st->part_cnt - 1].tag);
+		put_foreign_string(w, &to, RECORD_TAG, st->parts[st->part_cnt - 1].tag);
 	wire_number(&to, RECORD_ROWS, st->rows);
 	wire_number(&to, RECORD_ROWS_KNOWN, st->rows_known);
 	if (st->sqlstate[0] || st->error[0])
-		put_error(&to, st, r->full_text);
+		put_error(w, &to, st, r->full_text);
 	wire_element(&to, RECORD_DECISION, decision->data, decision->len);
 	wire_string(&to, RECORD_OUTCOME, conn_outcome_name(st->outcome));
 	put_lists(&to, st, r->facts);

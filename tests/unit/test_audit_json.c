@@ -299,6 +299,36 @@ static void test_arena_bounds(void)
 	record_arena_fini(&arena);
 }
 
+/* Names in another encoding: the record stays readable to strict protobuf readers. */
+static void test_utf8(void)
+{
+	static const struct {
+		const char *from;
+		size_t len;
+		bool valid;
+		const char *to;
+	} cases[] = {
+		{ "", 0, true, "" },
+		{ "plain", 5, true, "plain" },
+		{ "t\xc3\xa9l\xe2\x82\xac\xf0\x9f\x90\x98", 11, true, "t\xc3\xa9l\xe2\x82\xac\xf0\x9f\x90\x98" },
+		{ "t\xe9l", 3, false, "t\xef\xbf\xbdl" },
+		{ "cut\xe2\x82", 5, false, "cut\xef\xbf\xbd\xef\xbf\xbd" },
+		{ "a\0b", 3, false, "a\xef\xbf\xbd""b" },
+		{ "\xc0\x80", 2, false, "\xef\xbf\xbd\xef\xbf\xbd" },
+		{ "\xed\xa0\x80", 3, false, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
+	};
+	struct buf out;
+
+	buf_init(&out, 4096);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		buf_reset(&out);
+		text_put_utf8(&out, cases[i].from, cases[i].len);
+		CHECK_STR(buf_str(&out), cases[i].to);
+		CHECK_INT(text_is_utf8(cases[i].from, cases[i].len), cases[i].valid);
+	}
+	buf_fini(&out);
+}
+
 static void bench(void)
 {
 	enum { ROUNDS = 400000 };
@@ -343,6 +373,7 @@ static const struct test_case cases[] = {
     {"json_round_trip", test_json_round_trip},
     {"manual_complete", test_manual_complete},
     {"time", test_time},
+    {"utf8", test_utf8},
     {"arena_bounds", test_arena_bounds},
 };
 

@@ -43,6 +43,50 @@ unsigned text_utf8(const unsigned char *at, const unsigned char *end, uint32_t *
 	return len;
 }
 
+/* Where the plain characters from @at on end. */
+static const unsigned char *skip_ascii(const unsigned char *at, const unsigned char *end)
+{
+	while (at < end && *at && *at < 0x80)
+		at++;
+	return at;
+}
+
+bool text_is_utf8(const char *text, size_t len)
+{
+	const unsigned char *at = (const unsigned char *)text, *end = at + len;
+	uint32_t cp;
+	unsigned n;
+
+	for (at = skip_ascii(at, end); at < end; at = skip_ascii(at + n, end)) {
+		n = *at ? text_utf8(at, end, &cp) : 0;
+		if (!n)
+			return false;
+	}
+	return true;
+}
+
+void text_put_utf8(struct buf *out, const char *text, size_t len)
+{
+	const unsigned char *at = (const unsigned char *)text, *end = at + len;
+
+	while (at < end) {
+		const unsigned char *from = at;
+		uint32_t cp;
+		unsigned n;
+
+		at = skip_ascii(at, end);
+		buf_put(out, from, (size_t)(at - from));
+		if (at == end)
+			break;
+		n = *at ? text_utf8(at, end, &cp) : 0;
+		if (n)
+			buf_put(out, at, n);
+		else
+			buf_puts(out, "\xef\xbf\xbd");
+		at += n ? n : 1;
+	}
+}
+
 bool text_is_unsafe(uint32_t cp)
 {
 	if (cp < 0x20 || (cp >= 0x7f && cp < 0xa0))

@@ -18,6 +18,15 @@
  */
 unsigned text_utf8(const unsigned char *at, const unsigned char *end, uint32_t *cp);
 
+/* Whether all of @text is valid UTF-8 without a NUL, as protobuf and JSON want strings to be. */
+bool text_is_utf8(const char *text, size_t len);
+
+/*
+ * Appends @text, each byte that is not part of UTF-8 (and NUL) as U+FFFD: a database's encoding may be
+ * another, and a client may send anything.
+ */
+void text_put_utf8(struct buf *out, const char *text, size_t len);
+
 /*
  * True for what could steer a terminal or deceive a reader: C0 and C1 controls, DEL, line and
  * paragraph separators, and characters that reorder or hide text.
