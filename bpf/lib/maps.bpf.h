@@ -26,11 +26,12 @@ struct frame { /* an execution that has not returned, as far as the stack pointe
 	u64 sp;
 	u64 query_desc;
 	u32 exec_id;
-	u32 fold; /* index + 1 into folds, 0 none */
+	u32 pad;
 };
 
 struct fold { /* a nested text whose repeats are counted, not reported */
 	u64 ptr;
+	u64 query_desc; /* of its execution that began last: a cursor's goes on, and ends, anywhere */
 	u64 hash[2];
 	u64 rows;
 	u64 first_ts;
@@ -55,6 +56,7 @@ struct running { /* what an executor or utility entry was called with */
 	u64 ptr;
 	u64 sp;
 	u64 query_desc;
+	u64 estate;
 	u32 op;
 	u32 dest;
 	u32 gate;
@@ -96,6 +98,7 @@ struct backend {
 	u32 epoch; /* counts texts parsed inside executions */
 	u32 depth;
 	u32 folded; /* some fold is in use */
+	u32 failed; /* an error was raised in this cycle */
 	u32 fold_next;
 	u32 hold_slot; /* index + 1, 0 none */
 

@@ -89,6 +89,8 @@ static __always_inline void reply_message(struct walk *w)
 		b->rows++;
 		b->row_bytes += length;
 	} else if (reply_kept(type)) {
+		if (type == 'E')
+			b->failed = 1;
 		if (type == 'Z') /* what ran inside belongs before the end of the cycle */
 			stmt_end_folds(b);
 		reply_put(w, DBF_FACT_REPLY, type, length, w->at, here);
@@ -153,6 +155,7 @@ static __always_inline void reply_cycle_end(struct backend *b)
 	b->cycle++;
 	b->nested_denials = 0;
 	b->denial_open = 0;
+	b->failed = 0;
 	b->ready = 0;
 	b->depth = 0;
 	b->top_id = 0;

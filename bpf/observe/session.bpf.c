@@ -5,6 +5,8 @@
  * this node.
  */
 
+#define RAISE_EXCEPTION ('P' - '0' | 1 << 24) /* P0001: not the fault of what was parsed last */
+
 /* errcode(int sqlerrcode): an error or a notice is being made. Notices have classes 00, 01, 02. */
 SEC("uprobe")
 int BPF_KPROBE(errcode_entry, u32 sqlerrcode)
@@ -21,12 +23,13 @@ int BPF_KPROBE(errcode_entry, u32 sqlerrcode)
 		return 0;
 	hold_settle(b); /* the error may be our reject's */
 	b->denial_open = 0;
+	b->failed = 1;
 	e = text_head(b);
 	__builtin_memset(e, 0, sizeof(*e));
 	e->sqlstate = sqlerrcode;
 	e->exec_id = stmt_parent(b, PT_REGS_SP(ctx));
 	ptr = b->nested_parse_ptr;
-	if (ptr) {
+	if (ptr && sqlerrcode != RAISE_EXCEPTION) {
 		text_fact(b, DBF_FACT_ERROR, sizeof(*e), ptr, 0, &t);
 		b->nested_parse_ptr = 0;
 		return 0;
@@ -122,6 +125,7 @@ int BPF_PROG(process_exit, struct task_struct *p)
 	if (!b || !b->kind || b->kind == DBF_SESSION_IGNORED)
 		return 0;
 	hold_abandon(b);
+	b->failed = 1; /* its memory is not to be read any more */
 	stmt_end_folds(b);
 	emit_arg(b, DBF_FACT_EXIT, p->exit_code);
 	emit_flush(b, false);

@@ -11,6 +11,9 @@
  * Who runs inside whom follows from the stack pointer: a frame that is still active has a higher
  * one. ExecutorEnd removes its frame; the others vanish when something runs at or above them.
  *
+ * A cursor that a function reads in pieces is run several times; each run starts its count of rows
+ * anew, so what the last one counted is taken when the next begins, and when it ends.
+ *
  * A nested text that repeats under the same parent is counted, not reported. It is the same text
  * when its pointer is the same and nothing was parsed in between (a cached plan: foreign-key
  * checks, PL/pgSQL loops), or when its keyed 128-bit hash is (dynamic SQL, whose memory is reused).
@@ -79,11 +82,16 @@ static __always_inline bool stmt_is_top(struct backend *b, struct dbf_server *sr
 	return (direct && !b->depth) || stmt_same_text(b, ptr, top);
 }
 
+static __always_inline u64 stmt_rows(struct dbf_server *srv, u64 estate)
+{
+	return estate ? task_user_u64(estate + srv->es_processed) : 0;
+}
+
 static __always_inline void stmt_report_fold(struct backend *b, struct fold *f)
 {
 	struct dbf_nested *n;
 
-	if (!f->executions)
+	if (!f->executions && !f->rows)
 		return;
 	n = emit_room(b, sizeof(struct dbf_fact) + sizeof(*n)) + sizeof(struct dbf_fact);
 	n->exec_id = f->exec_id;
@@ -91,27 +99,36 @@ static __always_inline void stmt_report_fold(struct backend *b, struct fold *f)
 	n->rows = f->rows;
 	n->first_ts = f->first_ts;
 	n->last_ts = f->last_ts;
-	emit_commit(b, DBF_FACT_NESTED, sizeof(struct dbf_fact) + sizeof(*n), 0, f->last_ts);
+	emit_commit(b, DBF_FACT_NESTED, sizeof(struct dbf_fact) + sizeof(*n),
+		    f->query_desc && b->failed, f->last_ts);
 	f->executions = 0;
 	f->rows = 0;
 }
 
 GLOBAL_FN int stmt_end_folds(struct backend *b)
 {
+	struct dbf_server *srv;
+
 	if (!b || !b->folded)
 		return 0;
 	b->folded = 0;
+	srv = task_server(b->server);
 	for (u32 i = 0; i < FOLDS; i++) {
-		stmt_report_fold(b, &b->folds[i]);
-		b->folds[i].ptr = 0;
-		b->folds[i].len = 0;
-		b->folds[i].exec_id = 0;
+		struct fold *f = &b->folds[i];
+
+		/* A cursor that stays open. After an error it may be gone without an end. */
+		if (f->query_desc && f->exec_id && srv && !b->failed)
+			f->rows += stmt_rows(srv, task_user_u64(f->query_desc + srv->qd_estate));
+		stmt_report_fold(b, f);
+		f->ptr = 0;
+		f->query_desc = 0;
+		f->len = 0;
+		f->exec_id = 0;
 	}
 	return 0;
 }
 
-static __always_inline void stmt_push(struct backend *b, u64 sp, u64 query_desc, u32 exec_id,
-				      u32 fold)
+static __always_inline void stmt_push(struct backend *b, u64 sp, u64 query_desc, u32 exec_id)
 {
 	struct frame *f;
 
@@ -123,7 +140,6 @@ static __always_inline void stmt_push(struct backend *b, u64 sp, u64 query_desc,
 	f->sp = sp;
 	f->query_desc = query_desc;
 	f->exec_id = exec_id;
-	f->fold = fold;
 	b->depth++;
 }
 
@@ -196,7 +212,7 @@ GLOBAL_FN int stmt_run_top(struct backend *b, struct dbf_server *srv)
 	stmt_parent(b, r->sp);
 	if (r->again) { /* a portal goes on under its first id, which user space knows by its text
 			 */
-		stmt_push(b, r->sp, r->query_desc, b->top_id, 0);
+		stmt_push(b, r->sp, r->query_desc, b->top_id);
 		stmt_exec_bare(b, b->top_id, 0, DBF_EXEC_TOP | DBF_EXEC_AGAIN);
 		return 0;
 	}
@@ -210,7 +226,7 @@ GLOBAL_FN int stmt_run_top(struct backend *b, struct dbf_server *srv)
 	else if (simple)
 		r->flags |= DBF_EXEC_SAME;
 	b->top_id = id;
-	stmt_push(b, r->sp, r->query_desc, id, 0);
+	stmt_push(b, r->sp, r->query_desc, id);
 	if (!known && !(r->flags & DBF_EXEC_SAME))
 		b->execs++;
 	judged = known ? b->execute_ptr : r->ptr;
@@ -228,16 +244,14 @@ GLOBAL_FN int stmt_run_top(struct backend *b, struct dbf_server *srv)
 }
 
 static __always_inline struct fold *stmt_fold_by_ptr(struct backend *b, struct running *r,
-						     u32 parent, u32 *index)
+						     u32 parent)
 {
 	for (u32 i = 0; i < FOLDS; i++) {
 		struct fold *f = &b->folds[i];
 
 		if (f->ptr == r->ptr && f->epoch == b->epoch && f->parent_id == parent &&
-		    f->exec_id) {
-			*index = i + 1;
+		    f->exec_id)
 			return f;
-		}
 	}
 	return NULL;
 }
@@ -257,8 +271,24 @@ GLOBAL_FN int stmt_fold_by_hash(struct backend *b, u32 parent, u32 len)
 	return 0;
 }
 
-static __always_inline void stmt_count_fold(struct backend *b, struct fold *f, struct running *r,
-					    u32 index)
+/* The fold whose execution @qd is: nobody else's any more when @take. */
+static __always_inline struct fold *stmt_fold_of(struct backend *b, u64 qd, bool take)
+{
+	struct fold *found = NULL;
+
+	for (u32 i = 0; i < FOLDS; i++) {
+		struct fold *f = &b->folds[i];
+
+		if (f->query_desc != qd || !f->exec_id)
+			continue;
+		found = f;
+		if (take)
+			f->query_desc = 0;
+	}
+	return found;
+}
+
+static __always_inline void stmt_count_fold(struct backend *b, struct fold *f, struct running *r)
 {
 	u64 now = bpf_ktime_get_ns();
 
@@ -270,7 +300,28 @@ static __always_inline void stmt_count_fold(struct backend *b, struct fold *f, s
 		f->executions++;
 	}
 	f->last_ts = now;
-	stmt_push(b, r->sp, r->query_desc, f->exec_id, index);
+	f->query_desc = r->query_desc;
+	stmt_push(b, r->sp, r->query_desc, f->exec_id);
+}
+
+/*
+ * A cursor goes on: the rows of its run before are final, and it is no execution of its own. True when
+ * nothing more is to be done; it is judged again when what was decided is not for these policies.
+ */
+static __always_inline bool stmt_cursor_again(struct backend *b, struct dbf_server *srv,
+					      struct dbf_config *cfg)
+{
+	struct running *r = &b->run;
+	struct fold *f = stmt_fold_of(b, r->query_desc, !r->again);
+
+	if (!f || !r->again)
+		return false;
+	f->rows += stmt_rows(srv, r->estate);
+	if (cfg->enforce && f->policy_gen != cfg->policy_gen)
+		return false;
+	f->last_ts = bpf_ktime_get_ns();
+	stmt_push(b, r->sp, r->query_desc, f->exec_id);
+	return true;
 }
 
 /* Something runs inside the client's statement. */
@@ -289,12 +340,14 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 	t = &b->judge.text;
 	parent = stmt_parent(b, r->sp);
 	b->nested_parse_ptr = 0;
+	if (r->query_desc && b->folded && stmt_cursor_again(b, srv, cfg))
+		return 0;
 	/* A portal's copy of its text may stand where the last portal's stood. */
 	portal = task_user_u64(b->base + srv->active_portal);
 	f = portal && task_user_u64(portal + srv->portal_source) == r->ptr ?
-		    NULL : stmt_fold_by_ptr(b, r, parent, &index);
+		    NULL : stmt_fold_by_ptr(b, r, parent);
 	if (f && (!cfg->enforce || f->policy_gen == cfg->policy_gen)) {
-		stmt_count_fold(b, f, r, index);
+		stmt_count_fold(b, f, r);
 		return 0;
 	}
 	id = b->next_exec_id;
@@ -309,7 +362,7 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 			f = &b->folds[(index - 1) & (FOLDS - 1)];
 			if (!cfg->enforce || f->policy_gen == cfg->policy_gen) {
 				b->used = saved; /* the text is known: take the fact back */
-				stmt_count_fold(b, f, r, index);
+				stmt_count_fold(b, f, r);
 				return 0;
 			}
 		}
@@ -329,7 +382,7 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 	f->policy_gen = cfg->policy_gen;
 	f->executions = 0;
 	f->rows = 0;
-	stmt_count_fold(b, f, r, index + 1);
+	stmt_count_fold(b, f, r);
 	/* Repeats of what was not plainly allowed are judged again. */
 	if (stmt_judge_exec(b, srv, id, 0) != DBF_ACTION_ALLOW)
 		f->policy_gen = 0;
@@ -460,6 +513,7 @@ int BPF_KPROBE(executor_run, u64 qd)
 	r->ptr = q.source;
 	r->op = q.operation;
 	r->again = q.already_executed;
+	r->estate = q.estate;
 	r->dest = q.dest ? task_user_u32(q.dest + srv->dest_kind) : 0;
 	plan = q.plannedstmt;
 	if (plan && task_user_u8(plan + srv->ps_modifying_cte))
@@ -483,29 +537,24 @@ int BPF_KPROBE(executor_end, u64 qd)
 {
 	struct dbf_server *srv;
 	struct backend *b = task_backend(ctx, &srv, false);
+	struct fold *f;
 
-	if (!b || !hold_settle(b) || !b->depth)
+	if (!b || !hold_settle(b))
 		return 0;
 	for (u32 i = 0; i < FRAMES; i++) {
-		struct frame *fr;
 		u32 top = b->depth;
 
 		if (top <= i)
 			break;
-		fr = &b->frames[(top - 1 - i) & (FRAMES - 1)];
-		if (fr->query_desc != qd)
-			continue;
-		if (fr->fold) {
-			struct fold *f = &b->folds[(fr->fold - 1) & (FOLDS - 1)];
-			u64 estate = task_user_u64(qd + srv->qd_estate);
-
-			if (f->exec_id == fr->exec_id) {
-				f->rows += estate ? task_user_u64(estate + srv->es_processed) : 0;
-				f->last_ts = bpf_ktime_get_ns();
-			}
+		if (b->frames[(top - 1 - i) & (FRAMES - 1)].query_desc == qd) {
+			b->depth = top - 1 - i;
+			break;
 		}
-		b->depth = top - 1 - i;
-		break;
+	}
+	f = b->folded ? stmt_fold_of(b, qd, true) : NULL;
+	if (f) {
+		f->rows += stmt_rows(srv, task_user_u64(qd + srv->qd_estate));
+		f->last_ts = bpf_ktime_get_ns();
 	}
 	return 0;
 }

@@ -328,6 +328,43 @@ def sessions_from_before_the_daemon_count():
         check(not found, "\n    ".join(found))
 
 
+CURSOR_SETUP = """
+CREATE TABLE cursor_t (id int);
+INSERT INTO cursor_t SELECT generate_series(1, 100);
+CREATE FUNCTION for_loop() RETURNS int LANGUAGE plpgsql AS $f$
+DECLARE r record; n int := 0;
+BEGIN FOR r IN SELECT id FROM cursor_t LOOP PERFORM count(*) FROM cursor_t; n := n + 1; END LOOP; RETURN n; END $f$;
+CREATE FUNCTION fetch_loop() RETURNS int LANGUAGE plpgsql AS $f$
+DECLARE c CURSOR FOR SELECT id + 1 FROM cursor_t; x int; n int := 0;
+BEGIN OPEN c; LOOP FETCH c INTO x; EXIT WHEN NOT FOUND; n := n + 1; END LOOP; CLOSE c; RETURN n; END $f$;
+CREATE FUNCTION broken_loop() RETURNS void LANGUAGE plpgsql AS $f$
+DECLARE r record;
+BEGIN FOR r IN SELECT id + 2 AS id FROM cursor_t LOOP IF r.id > 30 THEN RAISE 'enough'; END IF; END LOOP; END $f$;
+"""
+
+
+@case
+def rows_of_cursors_inside_functions_are_all_counted():
+    """A cursor is run once per piece, between other statements; pg_stat_statements counts its last piece only."""
+    with Cluster() as cluster, Daemon() as daemon:
+        cluster.psql(CURSOR_SETUP)
+        cluster.psql("SELECT for_loop(); SELECT fetch_loop(); BEGIN; DECLARE c CURSOR FOR SELECT id + 3 FROM cursor_t;"
+                     "FETCH 30 FROM c; FETCH ALL FROM c; COMMIT; SELECT broken_loop();", check_rc=False)
+        daemon.settle()
+        nested = [r for r in daemon.records() if r.get("kind") == "statement" and r.get("parent_statement_id")
+                  and r["statement"].get("form") == "nested"]
+
+    def found(text):
+        return [(r["statement"].get("executions"), r.get("rows")) for r in nested if text in r["statement"]["text"]]
+
+    check(found("SELECT id FROM") == [(1, 100)], f"FOR loop: {found('SELECT id FROM')}")
+    check(found("SELECT count(*)") == [(100, 100)], f"inside the loop: {found('SELECT count(*)')}")
+    check(found("SELECT id + 1") == [(1, 100)], f"FETCH loop: {found('SELECT id + 1')}")
+    check([rows for _, rows in found("SELECT id + 3")] == [30, 70], f"FETCH by the client: {found('SELECT id + 3')}")
+    check(found("SELECT id + 2") == [(1, None)], f"a loop that failed: {found('SELECT id + 2')}")
+    check(not found("r.id > 30"), f"an expression was blamed for RAISE: {found('r.id > 30')}")
+
+
 NESTED_SETUP = """
 CREATE TABLE nested_t (id int, v text);
 INSERT INTO nested_t SELECT g, g FROM generate_series(1, 100) g;

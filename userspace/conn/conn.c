@@ -373,7 +373,7 @@ static void fact_nested(struct conn_session *s, const struct batch_fact *f)
 		return;
 	st->pub.executions += n->executions;
 	st->pub.rows += n->rows;
-	st->pub.rows_known = true;
+	st->pub.rows_known = !f->arg;
 	if (n->last_ts > st->pub.end_ns)
 		st->pub.end_ns = n->last_ts;
 }

@@ -45,7 +45,7 @@ enum dbf_fact_kind {
 	DBF_FACT_PARSE,		/* struct dbf_text, text */
 	DBF_FACT_TEXT,		/* more bytes of the text before */
 	DBF_FACT_EXEC,		/* struct dbf_exec, text unless it is the parsed one */
-	DBF_FACT_NESTED,	/* struct dbf_nested: what was folded */
+	DBF_FACT_NESTED,	/* struct dbf_nested: what was folded; arg 1: its rows are not known, it did not end */
 	DBF_FACT_REPLY,		/* struct dbf_reply, message bytes */
 	DBF_FACT_REPLY_MORE,	/* more bytes of the message before */
 	DBF_FACT_ERROR,		/* struct dbf_error, text when it is not known yet */
