@@ -127,8 +127,11 @@ bool record_get_long_varint(const uint8_t **at, const uint8_t *end, uint64_t *va
 /* Reads one varint and moves *at behind it. False when it is cut off or longer than 64 bits. */
 static inline bool record_get_varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
 {
-	if (*at < end && **at < 0x80) {
-		*value = *(*at)++;
+	const uint8_t *p = *at;
+
+	if (end - p >= 2 && (p[0] < 0x80 || p[1] < 0x80)) { /* nearly all tags and lengths */
+		*value = p[0] < 0x80 ? p[0] : (uint64_t)(p[0] & 0x7f) | (uint64_t)p[1] << 7;
+		*at = p + 1 + (p[0] >= 0x80);
 		return true;
 	}
 	return record_get_long_varint(at, end, value);
