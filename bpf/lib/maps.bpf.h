@@ -49,6 +49,7 @@ struct text {	 /* what text_fact() read, for judging */
 	u32 whole; /* all of it is in this one chunk */
 	u32 fault;
 	u32 escapes; /* standard_conforming_strings is off */
+	u32 lost;    /* batches of the session that were lost when it was read */
 };
 
 struct running { /* what an executor or utility entry was called with */

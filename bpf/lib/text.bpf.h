@@ -71,6 +71,7 @@ static __always_inline void text_fact(struct backend *b, u32 kind, u32 head_size
 	head->captured = len;
 	head->flags = flags;
 	emit_commit(b, kind, sizeof(struct dbf_fact) + head_size + len, 0, bpf_ktime_get_ns());
+	t->lost = b->lost_batches;
 	if (n < 0)
 		count_add(DBF_COUNT_TEXT_FAULTS, 1);
 	if (n == DBF_TEXT_CHUNK)

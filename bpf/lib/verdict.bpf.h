@@ -132,6 +132,11 @@ GLOBAL_FN int hold_begin(struct backend *b)
 
 	if (!b || !cfg)
 		return DBF_WHY_NO_SLOT;
+	/* The verdict names its text by the address. Making room may have lost the text, and user
+	 * space would judge an older one that stood there. */
+	v = verdict_fact(b);
+	if (b->lost_batches != b->judge.text.lost)
+		return DBF_WHY_RING_FULL;
 	index = hold_claim(cfg->max_holds);
 	if (!index)
 		return DBF_WHY_NO_SLOT;
@@ -157,7 +162,6 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	}
 	__sync_val_compare_and_swap(&slot->state, DBF_STATE(seq, DBF_HOLD_CLAIMED),
 				    DBF_STATE(seq, DBF_HOLD_OPEN));
-	v = verdict_fact(b);
 	*v = b->proto;
 	v->how = DBF_HOW_HOLD;
 	v->slot = index - 1;

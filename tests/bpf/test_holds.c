@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Beginning and ending holds, without a server and without a daemon: this program exports what the
+ * probes look for, plays postmaster, and forks backends that parse what they are told to. The test
+ * is the keeper: it writes the heartbeats, resolves holds and reads the ring. Needs root.
+ */
+#include "../lib/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "enforce/hold.h"
+#include "loader/kernel.h"
+#include "source/batch.h"
+#include "source/ring.h"
+
+#define FOREVER_NS (3600 * NS_PER_SEC)
+#define RING_BYTES (1 << 20)
+
+/* --- what a server exports ------------------------------------------------------------------------------ */
+
+/* Each alone on a page of this file, so that its page can be dropped and read again. */
+#define OWN_PAGE __attribute__((aligned(4096), section(".data")))
+
+struct one_page {
+	union {
+		volatile int number;
+		void *volatile pointer;
+		volatile bool flag;
+		char bytes[4096];
+	};
+};
+
+extern struct one_page InterruptHoldoffCount, QueryCancelHoldoffCount, CritSectionCount, MyProcPort,
+	am_walsender, ParallelWorkerNumber, standard_conforming_strings;
+extern const char *volatile debug_query_string;
+extern void *volatile ActivePortal;
+void raw_parser(const char *text, int mode);
+void ExecutorRun(void *query_desc);
+void ExecutorEnd(void *query_desc);
+void ProcessUtility(void *stmt, const char *text, bool read_only, int context);
+void secure_write(void *port, void *bytes, size_t len);
+
+struct one_page InterruptHoldoffCount OWN_PAGE, QueryCancelHoldoffCount OWN_PAGE, CritSectionCount OWN_PAGE,
+	MyProcPort OWN_PAGE, am_walsender OWN_PAGE;
+struct one_page ParallelWorkerNumber OWN_PAGE = { .number = -1 };
+struct one_page standard_conforming_strings OWN_PAGE = { .flag = true };
+const char *volatile debug_query_string;
+void *volatile ActivePortal;
+static volatile uint64_t calls;
+
+__attribute__((noinline)) void raw_parser(const char *text, int mode)
+{
+	calls += (uint64_t)text + (uint64_t)mode;
+}
+
+__attribute__((noinline)) void ExecutorRun(void *query_desc)
+{
+	calls += (uint64_t)query_desc + 1;
+}
+
+__attribute__((noinline)) void ExecutorEnd(void *query_desc)
+{
+	calls += (uint64_t)query_desc + 2;
+}
+
+__attribute__((noinline)) void ProcessUtility(void *stmt, const char *text, bool read_only, int context)
+{
+	calls += (uint64_t)stmt + (uint64_t)text + read_only + (uint64_t)context;
+}
+
+__attribute__((noinline)) void secure_write(void *port, void *bytes, size_t len)
+{
+	calls += (uint64_t)port + (uint64_t)bytes + len;
+}
+
+/* --- a backend ------------------------------------------------------------------------------------------ */
+
+enum order { ORDER_NONE, ORDER_PARSE, ORDER_READY, ORDER_DROP_PAGE, ORDER_TOUCH_PAGE, ORDER_END };
+
+struct backend { /* shared with the child */
+	pid_t pid;
+	volatile enum order order;
+	volatile unsigned done, interrupts;
+	struct one_page *page;
+	char text[16384];
+};
+
+static struct backend *self;
+static char port[4096];
+
+static void on_interrupt(int sig)
+{
+	(void)sig;
+	self->interrupts++;
+}
+
+static void obey(struct backend *b)
+{
+	char ready[] = { 'Z', 0, 0, 0, 5, 'I' };
+
+	switch (b->order) {
+	case ORDER_PARSE:
+		debug_query_string = b->text;
+		raw_parser(b->text, 0);
+		break;
+	case ORDER_READY: secure_write(port, ready, sizeof(ready)); break;
+	/* What was never written comes back from the file; until it is touched, no page is there. */
+	case ORDER_DROP_PAGE: madvise(b->page, sizeof(*b->page), MADV_DONTNEED); break;
+	case ORDER_TOUCH_PAGE: calls += (uint64_t)b->page->number; break;
+	default: _exit(0);
+	}
+}
+
+static void backend_main(struct backend *b)
+{
+	self = b;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGINT, on_interrupt);
+	MyProcPort.pointer = port;
+	calls += (uint64_t)(InterruptHoldoffCount.number + QueryCancelHoldoffCount.number + CritSectionCount.number +
+			    ParallelWorkerNumber.number + am_walsender.flag + standard_conforming_strings.flag);
+	for (;; usleep(200)) {
+		if (!b->order)
+			continue;
+		obey(b);
+		b->order = ORDER_NONE;
+		b->done++;
+	}
+}
+
+static struct backend *backend_new(void)
+{
+	struct backend *b = mmap(NULL, sizeof(*b), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	pid_t pid;
+
+	if (b == MAP_FAILED)
+		abort();
+	pid = fork();
+	if (!pid)
+		backend_main(b);
+	b->pid = pid;
+	return b;
+}
+
+static void backend_end(struct backend *b)
+{
+	kill(b->pid, SIGKILL);
+	waitpid(b->pid, NULL, 0);
+	munmap(b, sizeof(*b));
+}
+
+static bool stopped(const struct backend *b)
+{
+	char path[64], buf[512] = "", *p;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", b->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, buf, sizeof(buf) - 1) < 0)
+		buf[0] = '\0';
+	close(fd);
+	p = strrchr(buf, ')');
+	return p && p[2] == 'T';
+}
+
+/* Give the order; true when it is carried out, false when the backend stands still in it. */
+static bool tell(struct backend *b, enum order order)
+{
+	unsigned before = b->done;
+
+	b->order = order;
+	for (int i = 0; i < 20000 && b->done == before; i++) {
+		if (stopped(b))
+			return false;
+		usleep(100);
+	}
+	CHECK_MSG(b->done != before, "a backend neither went on nor stood still");
+	return true;
+}
+
+static bool parse(struct backend *b, const char *text)
+{
+	snprintf(b->text, sizeof(b->text), "%s", text);
+	return tell(b, ORDER_PARSE);
+}
+
+static void wait_done(struct backend *b)
+{
+	for (int i = 0; i < 20000 && b->order; i++)
+		usleep(100);
+	CHECK_MSG(!b->order, "a backend that was released did not go on");
+}
+
+/* --- the kernel side ------------------------------------------------------------------------------------ */
+
+static struct {
+	struct kernel *k;
+	struct dbf_vitals *v;
+	struct dbf_hold_slot *slots;
+	char pins[64];
+	struct ring *ring;
+	struct dbf_config config;
+	uint64_t before[DBF_COUNT_MAX];
+} t;
+
+static struct dbf_screen screen = { .match_all = 1, .state_cnt = 1 };
+
+static void beat(void)
+{
+	t.v->keeper_beat_ns = t.v->deadman_beat_ns = clock_mono_ns();
+}
+
+static bool set_up(size_t ring_bytes, bool fail_closed, unsigned max_holds)
+{
+	struct kernel_opts opts = { .pin_dir = t.pins, .ring_bytes = ring_bytes };
+	struct pg_server server = { .major = 15, .version = "15" };
+	struct dbf_cluster cluster = { .flags = DBF_CLUSTER_ENFORCE };
+	struct kernel_server out;
+	struct err err = {};
+
+	if (geteuid()) {
+		test_skip("needs root");
+		return false;
+	}
+	snprintf(t.pins, sizeof(t.pins), "/sys/fs/bpf/dbfence-holds-%d", getpid());
+	t.k = kernel_open(&opts, &err);
+	if (!CHECK_MSG(t.k != NULL, "%s", err.text))
+		return false;
+	t.v = kernel_vitals(t.k);
+	t.slots = kernel_holds(t.k);
+	t.v->reader_epoch = 1;
+	t.ring = ring_open(kernel_ring_fd(t.k), kernel_ring_bytes(t.k));
+	t.config = (struct dbf_config){ .policy_gen = 1, .enforce = 1, .fail_closed = fail_closed,
+					.max_holds = max_holds, .hold_ns = FOREVER_NS, .beat_max_ns = FOREVER_NS };
+	server.fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	CHECK_INT(kernel_attach_server(t.k, &server, &out, &err), 0);
+	CHECK_MSG(out.covered, "%s %s", err.text, out.problem);
+	close(server.fd);
+	CHECK_INT(kernel_set_cluster(t.k, (uint32_t)getpid(), &cluster), 0);
+	CHECK_INT(kernel_set_policy(t.k, &t.config, &screen), 0);
+	CHECK_INT(kernel_activate(t.k, &err), 0);
+	beat();
+	return out.covered;
+}
+
+static void tear_down(void)
+{
+	ring_close(t.ring);
+	kernel_close(t.k, KERNEL_REMOVE);
+}
+
+static uint64_t counted(enum dbf_count what)
+{
+	return __atomic_load_n(&t.v->counts[what], __ATOMIC_RELAXED);
+}
+
+/* The slot in which @b is held, or -1. */
+static int slot_of(const struct backend *b)
+{
+	for (int i = 0; i < DBF_HOLD_SLOTS; i++)
+		if (t.slots[i].tgid == (uint32_t)b->pid && DBF_STATE_OF(t.slots[i].state) == DBF_HOLD_OPEN)
+			return i;
+	return -1;
+}
+
+static int resolve(const struct backend *b, enum dbf_hold_state to)
+{
+	int i = slot_of(b);
+
+	if (!CHECK_MSG(i >= 0, "backend %d is held in no slot", b->pid))
+		return -1;
+	CHECK_INT(hold_end(t.slots, (uint32_t)i, DBF_STATE_SEQ(t.slots[i].state), to, DBF_BY_KEEPER), 0);
+	return i;
+}
+
+/* The last verdict of a backend that is in the ring, which is emptied. */
+struct last_verdict {
+	pid_t pid;
+	struct dbf_verdict v;
+	unsigned cnt;
+};
+
+static void see_record(void *ctx, const void *record, size_t len)
+{
+	struct last_verdict *last = ctx;
+	struct batch_iter it;
+	struct batch_fact f;
+	const struct dbf_batch *b = batch_open(record, len, &it);
+
+	while (b && b->tgid == (uint32_t)last->pid && batch_next(&it, &f))
+		if (f.kind == DBF_FACT_VERDICT) {
+			last->v = *(const struct dbf_verdict *)f.head;
+			last->cnt++;
+		}
+}
+
+static struct dbf_verdict last_verdict(struct backend *b)
+{
+	struct last_verdict last = { .pid = b->pid };
+
+	ring_consume(t.ring, 1000, see_record, &last);
+	CHECK_MSG(last.cnt, "no verdict was told");
+	return last.v;
+}
+
+/* --- cases ---------------------------------------------------------------------------------------------- */
+
+static void test_holds_allow_and_deny(void)
+{
+	struct dbf_verdict v;
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, 8))
+		return;
+	b = backend_new();
+	CHECK(!parse(b, "SELECT one"));
+	v = last_verdict(b);
+	CHECK_INT(v.how, DBF_HOW_HOLD);
+	CHECK_INT(v.gate, DBF_GATE_PARSE);
+	CHECK_INT(v.slot, slot_of(b));
+	resolve(b, DBF_HOLD_ALLOWED);
+	wait_done(b);
+	CHECK_INT(b->interrupts, 0);
+	CHECK(!parse(b, "SELECT two"));
+	resolve(b, DBF_HOLD_DENIED);
+	wait_done(b);
+	CHECK_INT(b->interrupts, 1);
+	tell(b, ORDER_READY);
+	v = last_verdict(b);
+	CHECK_INT(v.action, DBF_ACTION_DENY);
+	CHECK_INT(v.why, DBF_BY_KEEPER);
+	CHECK(v.deadline_ns > 0);
+	CHECK_INT(counted(DBF_COUNT_HOLDS), 2);
+	backend_end(b);
+	tear_down();
+}
+
+/* The first piece of the text goes into a ring that has no room for it, the verdict into one that has: a reader would
+ * look for the text at the verdict's address and find an older one. */
+static void test_holds_lost_text(void)
+{
+	static char text[4500];
+	struct backend *b;
+
+	if (!set_up(8192, true, 8))
+		return;
+	b = backend_new();
+	memset(text, 'x', sizeof(text) - 1);
+	CHECK(!parse(b, text));
+	CHECK_INT(counted(DBF_COUNT_LOST_BATCHES), 0);
+	resolve(b, DBF_HOLD_ALLOWED);
+	wait_done(b);
+	CHECK_MSG(parse(b, text), "a backend is held for a text that was lost");
+	CHECK_INT(counted(DBF_COUNT_LOST_BATCHES), 1);
+	CHECK_INT(counted(DBF_COUNT_HOLDS), 1);
+	CHECK_INT(counted(DBF_COUNT_FAIL_CLOSED), 1);
+	CHECK_INT(b->interrupts, 1);
+	tell(b, ORDER_READY);
+	CHECK_INT(last_verdict(b).why, DBF_WHY_RING_FULL);
+	backend_end(b);
+	tear_down();
+}
+
+static const struct test_case cases[] = {
+	{ "holds_allow_and_deny", test_holds_allow_and_deny },
+	{ "holds_lost_text", test_holds_lost_text },
+};
+
+TEST_MAIN(cases)
