@@ -712,7 +712,7 @@ static void stop(struct keeper *k)
 	if (k->ready)
 		keeper_record_agent(k, "stop", keep ? "enforcement goes on in the kernel" : "");
 	if (k->kernel)
-		hold_release_all(kernel_holds(k->kernel), DBF_BY_KEEPER);
+		hold_release_all(kernel_holds(k->kernel), DBF_HOLD_SLOTS, DBF_BY_KEEPER);
 	if (k->worker_fd >= 0)
 		chan_try_send(k->worker_fd, MSG_STOP, NULL, 0, -1);
 	/* First: a newer daemon may take the path while we detach. */

@@ -64,28 +64,103 @@ static __always_inline struct dbf_hold_slot *hold_slot_at(u32 index)
 	return bpf_map_lookup_elem(&holds, &index);
 }
 
-/* Claim a free slot among the first @max. Its index + 1, or 0. */
-GLOBAL_FN int hold_claim(u32 max)
-{
-	for (u32 i = 0; i < DBF_HOLD_SLOTS; i++) {
-		struct dbf_hold_slot *slot = hold_slot_at(i);
-		u64 state;
+/*
+ * What a look at all slots found. Holds that ended do not count, however long their backends run on;
+ * a claim that is being made counts for those behind it, so that of two only one has to give way.
+ */
+struct claiming {
+	u64 oldest_ns;
+	u32 postmaster;
+	u32 below; /* claims count up to this slot */
+	u32 held;
+	u32 spare;  /* index + 1 of a free slot */
+	u32 oldest; /* index + 1 of the slot whose hold ended first and was not collected */
+	u32 pad;
+};
 
-		if (i >= max || !slot)
-			break;
-		state = slot->state;
-		if (DBF_STATE_OF(state) != DBF_HOLD_FREE)
-			continue;
-		if (__sync_val_compare_and_swap(&slot->state, state, state | DBF_HOLD_CLAIMED) ==
-		    state)
-			return i + 1;
+/* An ender is through with the slot once both are written; the kernel's timer may still put it back. */
+static __always_inline bool hold_is_over(struct dbf_hold_slot *slot)
+{
+	return slot->resolver && slot->resolver != DBF_BY_KERNEL && slot->resolved_ns;
+}
+
+static long claim_look(u32 i, struct claiming *c)
+{
+	struct dbf_hold_slot *slot = hold_slot_at(i);
+	u32 st;
+
+	if (!slot)
+		return 1;
+	st = DBF_STATE_OF(slot->state);
+	if (st == DBF_HOLD_FREE && !c->spare)
+		c->spare = i + 1;
+	else if (slot->postmaster == c->postmaster &&
+		 (st == DBF_HOLD_OPEN || (st == DBF_HOLD_CLAIMED && i < c->below)))
+		c->held++;
+	else if (st == DBF_HOLD_ALLOWED && hold_is_over(slot) &&
+		 (!c->oldest || slot->resolved_ns < c->oldest_ns)) {
+		c->oldest = i + 1;
+		c->oldest_ns = slot->resolved_ns;
 	}
 	return 0;
 }
 
+/*
+ * Give a slot up, whatever it holds, unless it is not hold @seq's any more. Nobody else's state is
+ * overwritten: the slot of a hold that was allowed may have been taken for another.
+ */
 static __always_inline void hold_free(struct dbf_hold_slot *slot, u32 seq)
 {
-	slot->state = DBF_STATE(seq + 1, DBF_HOLD_FREE);
+	for (int i = 0; i < 4; i++) { /* it may be resolved meanwhile, once */
+		u64 state = *(volatile u64 *)&slot->state;
+
+		if (DBF_STATE_SEQ(state) != seq ||
+		    __sync_val_compare_and_swap(&slot->state, state,
+						DBF_STATE(seq + 1, DBF_HOLD_FREE)) == state)
+			return;
+	}
+}
+
+/*
+ * Claim a slot for @postmaster, which may have @max: a free one, else that of the hold that was
+ * allowed longest ago and whose backend has not come to a gate since. Such a backend learns by the
+ * sequence that it was allowed; only when, and by whom, is lost. Its index + 1, or 0.
+ */
+GLOBAL_FN int hold_claim(u32 postmaster, u32 max)
+{
+	for (u32 try = 0; try < 4; try++) {
+		struct claiming c = { .postmaster = postmaster, .below = DBF_HOLD_SLOTS };
+		struct dbf_hold_slot *slot;
+		u32 index, seq;
+		u64 state;
+
+		bpf_loop(DBF_HOLD_SLOTS, claim_look, &c, 0);
+		index = c.spare ? c.spare : c.oldest;
+		if (!index || c.held >= max)
+			return 0;
+		slot = hold_slot_at(index - 1);
+		if (!slot)
+			return 0;
+		state = *(volatile u64 *)&slot->state;
+		if (c.spare ? DBF_STATE_OF(state) != DBF_HOLD_FREE
+			    : DBF_STATE_OF(state) != DBF_HOLD_ALLOWED || !hold_is_over(slot))
+			continue;
+		seq = DBF_STATE_SEQ(state) + !c.spare;
+		if (__sync_val_compare_and_swap(&slot->state, state,
+						DBF_STATE(seq, DBF_HOLD_CLAIMED)) != state)
+			continue;
+		slot->resolved_ns = 0;
+		slot->resolver = 0;
+		slot->postmaster = postmaster;
+		count_add(DBF_COUNT_HOLD_ENDS_LOST, !c.spare);
+		c = (struct claiming){ .postmaster = postmaster, .below = index - 1 };
+		bpf_loop(DBF_HOLD_SLOTS, claim_look, &c, 0);
+		if (c.held < max)
+			return index;
+		hold_free(slot, seq);
+		return 0;
+	}
+	return 0;
 }
 
 static __always_inline struct dbf_verdict *verdict_fact(struct backend *b)
@@ -127,8 +202,9 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	struct dbf_config *cfg = config_get();
 	u64 now = bpf_ktime_get_ns();
 	struct dbf_hold_slot *slot;
+	struct dbf_cluster *cluster;
 	struct dbf_verdict *v;
-	u32 index, seq;
+	u32 index, seq, postmaster, max;
 
 	if (!b || !cfg)
 		return DBF_WHY_NO_SLOT;
@@ -137,7 +213,11 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	v = verdict_fact(b);
 	if (b->lost_batches != b->judge.text.lost)
 		return DBF_WHY_RING_FULL;
-	index = hold_claim(cfg->max_holds);
+	postmaster = b->postmaster;
+	cluster = bpf_map_lookup_elem(&clusters, &postmaster);
+	max = cluster && cluster->max_holds && cluster->max_holds < cfg->max_holds ?
+		      cluster->max_holds : cfg->max_holds;
+	index = hold_claim(postmaster, max);
 	if (!index)
 		return DBF_WHY_NO_SLOT;
 	slot = hold_slot_at(index - 1);
@@ -148,10 +228,7 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	slot->deadline_ns = now + cfg->hold_ns;
 	slot->session = b->session;
 	slot->tgid = b->tgid;
-	slot->postmaster = b->postmaster;
 	slot->fail_closed = cfg->fail_closed;
-	slot->resolver = 0;
-	slot->resolved_ns = 0;
 	/* Known before the stop: the program that sees the signal sent arms the slot's timer. */
 	b->hold_slot = index;
 	b->hold_seq = seq;
@@ -179,6 +256,34 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	return DBF_WHY_NONE;
 }
 
+struct hold_end {
+	u64 at_ns;
+	u32 st;
+	u32 by;
+};
+
+/* How the backend's hold ended, and its slot is free again. False while it has not. */
+static __always_inline bool hold_collect(struct backend *b, struct dbf_hold_slot *slot,
+					 struct hold_end *end)
+{
+	u64 state = *(volatile u64 *)&slot->state;
+
+	*end = (struct hold_end){ .st = DBF_HOLD_ALLOWED };
+	/* Only the slot of a hold that was allowed is taken away. */
+	if (DBF_STATE_SEQ(state) != b->hold_seq || slot->tgid != b->tgid ||
+	    slot->session != b->session)
+		return true;
+	if (DBF_STATE_OF(state) == DBF_HOLD_OPEN)
+		return false;
+	end->st = DBF_STATE_OF(state);
+	end->by = slot->resolver;
+	end->at_ns = slot->resolved_ns;
+	if (__sync_val_compare_and_swap(&slot->state, state,
+					DBF_STATE(b->hold_seq + 1, DBF_HOLD_FREE)) != state)
+		*end = (struct hold_end){ .st = DBF_HOLD_ALLOWED };
+	return true;
+}
+
 /*
  * First thing at every hit: a hold of ours may have ended. Settled: say how, free the slot. Still
  * open: a stranger sent SIGCONT; stop again. Returns false while the process is to stop again.
@@ -187,21 +292,20 @@ static __always_inline bool hold_settle(struct backend *b)
 {
 	struct dbf_hold_slot *slot;
 	struct dbf_verdict *v;
-	u32 st;
+	struct hold_end end;
 
 	if (!b->hold_slot)
 		return true;
 	slot = hold_slot_at(b->hold_slot - 1);
 	if (!slot)
 		return true;
-	st = DBF_STATE_OF(slot->state);
-	if (DBF_STATE_SEQ(slot->state) == b->hold_seq && st == DBF_HOLD_OPEN) {
+	if (!hold_collect(b, slot, &end)) {
 		verdict_signal(SIGSTOP);
 		return false;
 	}
-	b->judged_action = st == DBF_HOLD_KILLED   ? DBF_ACTION_KILL
-			   : st == DBF_HOLD_DENIED ? DBF_ACTION_DENY
-						   : DBF_ACTION_ALLOW;
+	b->judged_action = end.st == DBF_HOLD_KILLED   ? DBF_ACTION_KILL
+			   : end.st == DBF_HOLD_DENIED ? DBF_ACTION_DENY
+						       : DBF_ACTION_ALLOW;
 	if (b->judged_action == DBF_ACTION_DENY && !b->hold_top && verdict_count_nested(b) > 1) {
 		b->judged_action = DBF_ACTION_KILL;
 		verdict_signal(SIGTERM);
@@ -210,13 +314,12 @@ static __always_inline bool hold_settle(struct backend *b)
 	v->ptr = b->hold_ptr;
 	v->how = DBF_HOW_HOLD;
 	v->action = b->judged_action;
-	v->why = slot->resolver;
+	v->why = end.by;
 	v->slot = b->hold_slot - 1;
 	v->slot_seq = b->hold_seq;
-	v->deadline_ns = slot->resolved_ns;
+	v->deadline_ns = end.at_ns;
 	v->signal = verdict_signal_of(b->judged_action);
 	verdict_commit(b);
-	hold_free(slot, b->hold_seq);
 	b->hold_slot = 0;
 	return true;
 }
@@ -229,7 +332,7 @@ static __always_inline void hold_abandon(struct backend *b)
 	if (!b->hold_slot)
 		return;
 	slot = hold_slot_at(b->hold_slot - 1);
-	if (slot && DBF_STATE_SEQ(slot->state) == b->hold_seq)
+	if (slot && slot->tgid == b->tgid && slot->session == b->session)
 		hold_free(slot, b->hold_seq);
 	b->hold_slot = 0;
 }

@@ -372,7 +372,87 @@ static void test_holds_lost_text(void)
 	tear_down();
 }
 
+/* Statements that were held, allowed, and run on: whoever comes next is held all the same, however many they are. Only
+ * holds that are open count. */
+static void test_holds_long_runners(void)
+{
+	enum { RUNNERS = DBF_HOLD_SLOTS + 8, OPEN = 3 };
+	static struct backend *run[RUNNERS], *more[OPEN];
+	struct dbf_verdict v;
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, OPEN))
+		return;
+	for (int i = 0; i < RUNNERS; i++) {
+		run[i] = backend_new();
+		CHECK_MSG(!parse(run[i], "SELECT long"), "backend %d is not held", i);
+		resolve(run[i], DBF_HOLD_ALLOWED);
+		wait_done(run[i]);
+	}
+	CHECK_INT(counted(DBF_COUNT_HOLD_ENDS_LOST), RUNNERS - DBF_HOLD_SLOTS);
+	for (int i = 0; i < OPEN; i++) {
+		more[i] = backend_new();
+		CHECK(!parse(more[i], "SELECT held"));
+	}
+	b = backend_new();
+	CHECK_MSG(parse(b, "SELECT too many"), "more than max_holds are held");
+	CHECK_INT(b->interrupts, 1);
+	tell(b, ORDER_READY);
+	CHECK_INT(last_verdict(b).why, DBF_WHY_NO_SLOT);
+	/* The first lost its slot, which belongs to another now: it was allowed, and nothing that happens there is its own. */
+	tell(run[0], ORDER_READY);
+	v = last_verdict(run[0]);
+	CHECK_INT(v.action, DBF_ACTION_ALLOW);
+	CHECK_INT(v.why, DBF_BY_NONE);
+	CHECK_INT(run[0]->interrupts, 0);
+	resolve(more[0], DBF_HOLD_DENIED);
+	wait_done(more[0]);
+	CHECK_INT(more[0]->interrupts, 1);
+	tell(run[RUNNERS - 1], ORDER_READY);
+	v = last_verdict(run[RUNNERS - 1]);
+	CHECK_INT(v.action, DBF_ACTION_ALLOW);
+	CHECK_INT(v.why, DBF_BY_KEEPER);
+	CHECK(!parse(b, "SELECT fits again"));
+	backend_end(b);
+	for (int i = 0; i < RUNNERS; i++)
+		backend_end(run[i]);
+	for (int i = 0; i < OPEN; i++)
+		backend_end(more[i]);
+	for (int i = 0; i < DBF_HOLD_SLOTS; i++)
+		CHECK_MSG(DBF_STATE_OF(t.slots[i].state) == DBF_HOLD_FREE, "slot %d is in state %llx", i,
+			  (unsigned long long)t.slots[i].state);
+	tear_down();
+}
+
+/* Each server has its own share. */
+static void test_holds_per_cluster(void)
+{
+	struct dbf_cluster cluster = { .flags = DBF_CLUSTER_ENFORCE, .max_holds = 1 };
+	struct backend *one, *other;
+
+	if (!set_up(RING_BYTES, false, 8))
+		return;
+	CHECK_INT(kernel_set_cluster(t.k, (uint32_t)getpid(), &cluster), 0);
+	one = backend_new();
+	other = backend_new();
+	CHECK(!parse(one, "SELECT 1"));
+	/* As if it were another server's. */
+	t.slots[slot_of(one)].postmaster++;
+	CHECK(!parse(other, "SELECT 2"));
+	resolve(other, DBF_HOLD_ALLOWED);
+	wait_done(other);
+	t.slots[slot_of(one)].postmaster--;
+	CHECK(parse(other, "SELECT 3"));
+	CHECK_INT(counted(DBF_COUNT_FAIL_OPEN), 1);
+	backend_end(one);
+	CHECK(!parse(other, "SELECT 4"));
+	backend_end(other);
+	tear_down();
+}
+
 static const struct test_case cases[] = {
+	{ "holds_long_runners", test_holds_long_runners },
+	{ "holds_per_cluster", test_holds_per_cluster },
 	{ "holds_allow_and_deny", test_holds_allow_and_deny },
 	{ "holds_lost_text", test_holds_lost_text },
 };
