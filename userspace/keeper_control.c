@@ -167,6 +167,7 @@ static json_t *counters_json(struct keeper *k)
 		[DBF_COUNT_SIGNALS] = "kernel_signals",
 		[DBF_COUNT_SIGNAL_ERRORS] = "kernel_signal_errors",
 		[DBF_COUNT_TIMER_RELEASES] = "kernel_timer_releases",
+		[DBF_COUNT_STATE_FAULTS] = "kernel_state_faults",
 		[DBF_COUNT_HOLD_ENDS_LOST] = "kernel_hold_ends_lost",
 	};
 	const struct dbf_vitals *v = kernel_vitals(k->kernel);

@@ -18,20 +18,25 @@
 #include "lib/screen.bpf.h"
 #include "lib/task.bpf.h"
 
+/* NONE: signal and stop as you like. FAULT: a signal does no harm, but it must not be stopped, since
+ * it may hold a lock. */
 static __always_inline enum dbf_why verdict_may_signal(struct backend *b, struct dbf_server *srv)
 {
-	u32 postmaster = b->postmaster;
+	u32 postmaster = b->postmaster, interrupts = 0, cancels = 0, critical = 0;
 	struct dbf_cluster *cluster = bpf_map_lookup_elem(&clusters, &postmaster);
+	bool fault;
 
 	if (b->kind != DBF_SESSION_CLIENT && b->kind != DBF_SESSION_WALSENDER)
 		return DBF_WHY_NOT_OURS;
 	if (!cluster || !(cluster->flags & DBF_CLUSTER_ENFORCE))
 		return DBF_WHY_NOT_OURS;
-	if (task_user_u32(b->base + srv->interrupt_holdoff) ||
-	    task_user_u32(b->base + srv->cancel_holdoff) ||
-	    task_user_u32(b->base + srv->crit_section))
+	fault = task_read(&interrupts, b->base + srv->interrupt_holdoff);
+	fault |= task_read(&cancels, b->base + srv->cancel_holdoff);
+	fault |= task_read(&critical, b->base + srv->crit_section);
+	if (interrupts | cancels | critical)
 		return DBF_WHY_BUSY;
-	return DBF_WHY_NONE;
+	count_add(DBF_COUNT_STATE_FAULTS, fault);
+	return fault ? DBF_WHY_FAULT : DBF_WHY_NONE;
 }
 
 static __always_inline bool verdict_signal(int sig)
@@ -375,6 +380,23 @@ static __always_inline u32 verdict_fail(struct backend *b, struct dbf_config *cf
 	return b->judged_action;
 }
 
+/* The cache says so. */
+static __always_inline u32 verdict_deny(struct backend *b, u32 action)
+{
+	struct dbf_verdict *v = verdict_fact(b);
+
+	if (!b->judge.top && verdict_count_nested(b) > 1)
+		action = DBF_ACTION_KILL;
+	*v = b->proto;
+	v->how = DBF_HOW_CACHE;
+	v->action = action;
+	v->signal = verdict_signal(verdict_signal_of(action)) ? verdict_signal_of(action) : 0;
+	verdict_commit(b);
+	count_add(DBF_COUNT_CACHE_DENY, 1);
+	b->judged_action = action;
+	return action;
+}
+
 /*
  * Judge the text that was just put into the batch, described in b->judge. The enum dbf_action, NONE
  * while it is held. Everything that acts is told to user space with a verdict fact; what the screen
@@ -418,27 +440,15 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 	why = verdict_may_signal(b, srv);
 	if (why == DBF_WHY_NOT_OURS) /* nothing is enforced here: only observed */
 		return DBF_ACTION_ALLOW;
-	if (why)
+	if (why == DBF_WHY_BUSY)
 		return verdict_fail(b, cfg, why);
-	if (action == DBF_ACTION_DENY || action == DBF_ACTION_KILL) {
-		struct dbf_verdict *v = verdict_fact(b);
-
-		if (!j->top && verdict_count_nested(b) > 1)
-			action = DBF_ACTION_KILL;
-		*v = b->proto;
-		v->how = DBF_HOW_CACHE;
-		v->action = action;
-		v->signal =
-			verdict_signal(verdict_signal_of(action)) ? verdict_signal_of(action) : 0;
-		verdict_commit(b);
-		count_add(DBF_COUNT_CACHE_DENY, 1);
-		b->judged_action = action;
-		return action;
-	}
+	if (action == DBF_ACTION_DENY || action == DBF_ACTION_KILL)
+		return verdict_deny(b, action);
 	/* Texts that CREATE FUNCTION merely checks are judged when they run. */
 	if (b->top_in_ddl && !j->top)
 		return DBF_ACTION_ALLOW;
-	why = hold_refusal(b, cfg);
+	if (!why)
+		why = hold_refusal(b, cfg);
 	if (!why)
 		why = hold_begin(b);
 	if (why)
@@ -455,13 +465,15 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 static __always_inline bool verdict_again(struct backend *b, struct dbf_server *srv,
 					  struct dbf_config *cfg, u64 ptr, u32 gate, u32 exec_id)
 {
+	enum dbf_why why;
 	struct dbf_verdict *v;
 
 	if (b->judged_ptr != ptr || b->judged_cycle != b->cycle || b->judged_gen != cfg->policy_gen)
 		return true;
 	if (b->judged_action != DBF_ACTION_DENY && b->judged_action != DBF_ACTION_KILL)
 		return false;
-	if (verdict_may_signal(b, srv))
+	why = verdict_may_signal(b, srv);
+	if (why && why != DBF_WHY_FAULT)
 		return false;
 	v = verdict_fact(b);
 	v->ptr = ptr;

@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <sodium.h>
+
 #include "core/clock.h"
 #include "enforce/hold.h"
 #include "loader/kernel.h"
@@ -116,7 +118,11 @@ static void obey(struct backend *b)
 	case ORDER_READY: secure_write(port, ready, sizeof(ready)); break;
 	/* What was never written comes back from the file; until it is touched, no page is there. */
 	case ORDER_DROP_PAGE: madvise(b->page, sizeof(*b->page), MADV_DONTNEED); break;
-	case ORDER_TOUCH_PAGE: calls += (uint64_t)b->page->number; break;
+	case ORDER_TOUCH_PAGE:
+		if (b->page == &MyProcPort)
+			MyProcPort.pointer = port;
+		calls += (uint64_t)b->page->number;
+		break;
 	default: _exit(0);
 	}
 }
@@ -450,7 +456,100 @@ static void test_holds_per_cluster(void)
 	tear_down();
 }
 
+static void drop(struct backend *b, struct one_page *page)
+{
+	b->page = page;
+	CHECK(tell(b, ORDER_DROP_PAGE));
+}
+
+/* What this program would say if it were asked for these bytes by hash: the kernel's own function. */
+static void remember(struct backend *b, const char *text, uint32_t action)
+{
+	struct dbf_session_key session = { .tgid = (uint32_t)b->pid, .session = t.slots[slot_of(b)].session };
+	struct dbf_verdict_key key = { .len = (uint32_t)strlen(text), .identity_class = 7, .policy_gen = 1 };
+	struct dbf_config config;
+
+	CHECK_INT(kernel_get_config(t.k, &config), 0);
+	crypto_shorthash_siphashx24((unsigned char *)key.hash, (const unsigned char *)text, strlen(text),
+				    (const unsigned char *)config.key);
+	CHECK_INT(kernel_put_class(t.k, &session, 7), 0);
+	CHECK_INT(kernel_put_verdict(t.k, &key, action), 0);
+}
+
+/* Whoever cannot be seen to hold no lock is not stopped; what is known to be denied is denied all the same. */
+static void test_holds_unreadable_locks(void)
+{
+	struct one_page *const pages[] = { &InterruptHoldoffCount, &QueryCancelHoldoffCount, &CritSectionCount };
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, false, 8))
+		return;
+	b = backend_new();
+	CHECK(!parse(b, "SELECT 1"));
+	remember(b, "SELECT denied", DBF_ACTION_DENY);
+	resolve(b, DBF_HOLD_ALLOWED);
+	wait_done(b);
+	for (unsigned i = 0; i < 3; i++) {
+		drop(b, pages[i]);
+		CHECK_MSG(parse(b, "SELECT 2"), "stopped without a look at variable %u", i);
+		tell(b, ORDER_READY);
+		CHECK_INT(last_verdict(b).why, DBF_WHY_FAULT);
+		CHECK_INT(counted(DBF_COUNT_FAIL_OPEN), i + 1);
+		CHECK_INT(b->interrupts, i);
+		CHECK(parse(b, "SELECT denied"));
+		CHECK_INT(b->interrupts, i + 1);
+		CHECK_INT(counted(DBF_COUNT_CACHE_DENY), i + 1);
+		CHECK_INT(counted(DBF_COUNT_STATE_FAULTS), 2 * (i + 1));
+		tell(b, ORDER_TOUCH_PAGE);
+	}
+	CHECK(!parse(b, "SELECT 3"));
+	backend_end(b);
+	tear_down();
+}
+
+/* A process is not what a page that is not there makes of it. */
+static void test_holds_unreadable_kind(void)
+{
+	struct one_page *const pages[] = { &MyProcPort, &ParallelWorkerNumber, &am_walsender };
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, 8))
+		return;
+	for (unsigned i = 0; i < 3; i++) {
+		b = backend_new();
+		drop(b, pages[i]);
+		CHECK(parse(b, "SELECT 1"));
+		CHECK_INT(counted(DBF_COUNT_STATE_FAULTS), i + 1);
+		CHECK_INT(b->interrupts, 0);
+		tell(b, ORDER_TOUCH_PAGE);
+		CHECK_MSG(!parse(b, "SELECT 2"), "variable %u was not there once, and the backend is nobody's for good", i);
+		backend_end(b);
+	}
+	tear_down();
+}
+
+/* Without knowing what its quotes mean nobody judges a text. */
+static void test_holds_unreadable_quotes(void)
+{
+	struct dbf_verdict v;
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, 8))
+		return;
+	b = backend_new();
+	drop(b, &standard_conforming_strings);
+	CHECK(!parse(b, "SELECT 1"));
+	v = last_verdict(b);
+	CHECK_INT(v.hash[0] | v.hash[1], 0);
+	CHECK_INT(counted(DBF_COUNT_TEXT_FAULTS), 1);
+	backend_end(b);
+	tear_down();
+}
+
 static const struct test_case cases[] = {
+	{ "holds_unreadable_locks", test_holds_unreadable_locks },
+	{ "holds_unreadable_kind", test_holds_unreadable_kind },
+	{ "holds_unreadable_quotes", test_holds_unreadable_quotes },
 	{ "holds_long_runners", test_holds_long_runners },
 	{ "holds_per_cluster", test_holds_per_cluster },
 	{ "holds_allow_and_deny", test_holds_allow_and_deny },

@@ -59,6 +59,7 @@ enum dbf_count {
 	DBF_COUNT_SIGNAL_ERRORS,
 	DBF_COUNT_TIMER_RELEASES,
 	DBF_COUNT_HOLD_ENDS_LOST,	/* a slot was taken for another hold before its backend said how its own ended */
+	DBF_COUNT_STATE_FAULTS,	/* variables of the server that decide something and could not be read */
 	DBF_COUNT_MAX = 32
 };
 
