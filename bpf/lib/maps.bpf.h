@@ -70,6 +70,7 @@ struct judging { /* a text at a gate */
 	u32 exec_id;
 	u32 mode;
 	u32 top;
+	u32 fail_closed; /* what becomes of it when nobody can judge it */
 	struct text text;
 };
 

@@ -233,7 +233,7 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	slot->deadline_ns = now + cfg->hold_ns;
 	slot->session = b->session;
 	slot->tgid = b->tgid;
-	slot->fail_closed = cfg->fail_closed;
+	slot->fail_closed = b->judge.fail_closed;
 	/* Known before the stop: the program that sees the signal sent arms the slot's timer. */
 	b->hold_slot = index;
 	b->hold_seq = seq;
@@ -362,14 +362,14 @@ static __always_inline u32 verdict_cached(struct backend *b, struct dbf_config *
 }
 
 /* Nobody can be asked, or a signal is impossible here: the fail mode, and why. */
-static __always_inline u32 verdict_fail(struct backend *b, struct dbf_config *cfg, u32 why)
+static __always_inline u32 verdict_fail(struct backend *b, u32 why)
 {
 	struct dbf_verdict *v = verdict_fact(b);
 
 	*v = b->proto;
 	v->how = DBF_HOW_FAIL;
 	v->why = why;
-	v->action = cfg->fail_closed ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
+	v->action = b->judge.fail_closed ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
 	if (v->action == DBF_ACTION_DENY && why != DBF_WHY_BUSY && why != DBF_WHY_NOT_OURS)
 		v->signal = verdict_signal(SIGINT) ? SIGINT : 0;
 	else if (why == DBF_WHY_BUSY || why == DBF_WHY_NOT_OURS)
@@ -405,7 +405,7 @@ static __always_inline u32 verdict_deny(struct backend *b, u32 action)
 GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 {
 	struct dbf_config *cfg = config_get();
-	u32 action = DBF_ACTION_NONE, why;
+	u32 action = DBF_ACTION_NONE, why, found;
 	struct judging *j;
 	bool countable;
 
@@ -413,6 +413,7 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 		return DBF_ACTION_ALLOW;
 	j = &b->judge;
 	countable = j->text.whole && !j->text.fault;
+	j->fail_closed = cfg->fail_closed;
 	b->proto = (struct dbf_verdict){ .ptr = j->ptr,
 					 .gate = j->gate,
 					 .exec_id = j->exec_id,
@@ -423,7 +424,10 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 	b->judged_gen = cfg->policy_gen;
 	b->judged_action = DBF_ACTION_ALLOW;
 	if (countable && j->text.len) {
-		if (!screen_text(b, j->text.off, j->text.len, cfg->screen)) {
+		found = screen_text(b, j->text.off, j->text.len, cfg->screen);
+		if (found == SCREEN_OPEN)
+			j->fail_closed = 0;
+		if (!found) {
 			count_add(DBF_COUNT_SCREENED, 1);
 			return DBF_ACTION_ALLOW;
 		}
@@ -441,7 +445,7 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 	if (why == DBF_WHY_NOT_OURS) /* nothing is enforced here: only observed */
 		return DBF_ACTION_ALLOW;
 	if (why == DBF_WHY_BUSY)
-		return verdict_fail(b, cfg, why);
+		return verdict_fail(b, why);
 	if (action == DBF_ACTION_DENY || action == DBF_ACTION_KILL)
 		return verdict_deny(b, action);
 	/* Texts that CREATE FUNCTION merely checks are judged when they run. */
@@ -452,7 +456,7 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 	if (!why)
 		why = hold_begin(b);
 	if (why)
-		return verdict_fail(b, cfg, why);
+		return verdict_fail(b, why);
 	b->hold_ptr = j->ptr;
 	b->hold_top = j->top;
 	return DBF_ACTION_NONE;

@@ -4,6 +4,7 @@ Holding is bounded, and a bound never decides about what it was not made for: ho
 fail mode each falls, and what goes on being judged when a reload fails.
 """
 import os
+import signal
 import sys
 import threading
 import time
@@ -60,6 +61,40 @@ def statements_that_were_allowed_and_run_on_take_nobody_elses_hold():
             conn.close()
         counters = daemon.status()["counters"]
         check(not counters["kernel_fail_closed"], f"the fail mode decided {counters['kernel_fail_closed']} times")
+
+
+LENIENT = policy("no-truncate", "open", "{effects: [delete]}")
+
+
+def tries(cluster, label):
+    """What becomes of a candidate of the open policy, of the closed one, and of both."""
+    cluster.psql("CREATE TABLE IF NOT EXISTS kept (id int); CREATE TABLE IF NOT EXISTS emptied (id int);"
+                 "INSERT INTO emptied VALUES (1);")
+    with Connection(cluster) as conn:
+        return [conn.query(f"{text} /* {label} */").sqlstate or "ran" for text in
+                ("DELETE FROM emptied", "DROP TABLE kept", "DELETE FROM emptied; DROP TABLE kept")]
+
+
+@case
+def a_statement_that_nobody_can_judge_falls_by_the_policy_that_needs_it():
+    """Worker stalled while it is held, then every process dead: the open policy's runs, the closed one's is denied."""
+    with Cluster() as cluster, Daemon({"o.yaml": LENIENT, "c.yaml": DROPS}) as daemon:
+        check(tries(cluster, "judged") == ["57014"] * 3, "not everything is denied while it can be judged")
+        worker = daemon.processes()["worker"]
+        for label in ("held", "silent"):  # the first wait makes the keeper silent
+            os.kill(worker, signal.SIGSTOP)
+            try:
+                got = tries(cluster, label)
+            finally:
+                os.kill(worker, signal.SIGCONT)
+            check(got == ["ran", "57014", "57014"], f"{label}: {got}")
+        daemon.kill_all()
+        got = tries(cluster, "dead")
+        check(got == ["ran", "57014", "57014"], f"with every process dead: {got}")
+        # What cannot be looked through may be anything.
+        long = "/*" + "x" * 5000 + "*/"
+        with Connection(cluster) as conn:
+            check(conn.query("SELECT 1 " + long).sqlstate == "57014", "a text too long for the screen ran")
 
 
 if __name__ == "__main__":

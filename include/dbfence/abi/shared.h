@@ -80,7 +80,7 @@ struct dbf_doorbell {
 struct dbf_config {
 	dbf_u32 policy_gen;	/* 0: nothing loaded */
 	dbf_u32 enforce;	/* some rule denies or kills */
-	dbf_u32 fail_closed;
+	dbf_u32 fail_closed;	/* some closed policy is enforced: texts that it may need judged fall closed */
 	dbf_u32 max_holds;
 	dbf_u64 hold_ns;
 	dbf_u64 beat_max_ns;
