@@ -97,5 +97,34 @@ def a_statement_that_nobody_can_judge_falls_by_the_policy_that_needs_it():
             check(conn.query("SELECT 1 " + long).sqlstate == "57014", "a text too long for the screen ran")
 
 
+@case
+def what_is_in_force_is_judged_on_when_the_worker_dies_of_a_reload():
+    """The files compile, and the worker ends with them in its hands: the next one gets what was in force, not these."""
+    with Cluster() as cluster, Daemon({"d.yaml": DROPS, "s.yaml": SLEEPS}) as daemon:
+        worker = daemon.processes()["worker"]
+        rules = daemon.status()["policy"]["rules"]
+        daemon.write_policy("s.yaml", policy("no-sleep", "closed", "{functions: [pg_sleep]}"))
+        daemon.write_policy("more.yaml", LENIENT)
+        os.kill(worker, signal.SIGSTOP)  # it is sent them, and never answers
+        said = len(daemon.lines)
+        os.kill(daemon.proc.pid, signal.SIGHUP)
+        time.sleep(0.5)
+        check(daemon.status()["policy"]["rules"] == rules, "in force before the worker answered")
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: daemon.processes()["worker"] not in (0, worker), 10, "the worker to be replaced")
+        wait_until(lambda: any("policy generation" in line for line in daemon.lines[said:]), 5, "policies in force")
+        time.sleep(0.5)  # longer than a program believes a silent keeper
+        policies = daemon.status()["policy"]
+        check(policies["rules"] == rules, f"in force: {policies}")
+        check("worker" in policies["last_error"], f"status does not say what failed: {policies['last_error']}")
+        check(daemon.journal("agent")[-1]["agent"]["event"] == "reload_failed", "no record of it")
+        with Connection(cluster) as conn:
+            check(conn.query("DROP TABLE nowhere /* later */").sqlstate == "57014", "a DROP is not denied any more")
+            check(field(record_of(daemon, conn, "later"), "hold.resolved_by") == "keeper", "nobody judged it")
+            check(conn.query("SELECT pg_sleep(0) /* fine */").tags == ["SELECT 1"], "the new rules are in force")
+            daemon.reload()
+            check(conn.query("SELECT pg_sleep(0) /* again */").sqlstate == "57014", "the new rules are not in force")
+
+
 if __name__ == "__main__":
     main()
