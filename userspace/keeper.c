@@ -247,16 +247,14 @@ static int spawn_worker(struct keeper *k, struct err *err)
 	close_fd(&k->records_side);
 	if (!rc && epoll_ctl(k->epoll, EPOLL_CTL_ADD, k->worker_fd, &ev))
 		rc = err_set(err, -errno, "epoll: %s", strerror(errno));
-	k->worker_ready = false;
 	k->worker_beat_ns = clock_mono_ns();
 	/* Sessions that live introduce themselves again: the new worker knows none. */
 	if (!__atomic_add_fetch(&kernel_vitals(k->kernel)->reader_epoch, 1, __ATOMIC_SEQ_CST))
 		__atomic_add_fetch(&kernel_vitals(k->kernel)->reader_epoch, 1, __ATOMIC_SEQ_CST);
-	/* What the last worker judged for its identity classes is not for this one's. */
-	if (k->worker.starts > 1)
-		k->generation++;
-	if (!rc && k->policy_fd >= 0)
-		rc = keeper_send_policy(k);
+	if (offers_new_worker(&k->policies))
+		keeper_policy_failed(k, "the worker ended while it loaded them");
+	if (!rc)
+		keeper_send_policies(k);
 	return rc;
 }
 
@@ -347,7 +345,7 @@ static void read_worker(struct keeper *k)
  * would answer. */
 static void beat(struct keeper *k, uint64_t now)
 {
-	if (k->worker.pid && k->worker_ready &&
+	if (k->worker.pid && k->policies.judged &&
 	    now - k->worker_beat_ns < 2 * WORKER_BEAT_MS * NS_PER_MS)
 		__atomic_store_n(&kernel_vitals(k->kernel)->keeper_beat_ns, now, __ATOMIC_RELEASE);
 }
@@ -567,7 +565,7 @@ static int find_servers(struct keeper *k, struct err *err)
 /* The worker judges and the dead-man watches: from here on a hold is possible. */
 static bool may_hold(const struct keeper *k)
 {
-	return k->worker_ready && __atomic_load_n(&kernel_vitals(k->kernel)->deadman_beat_ns,
+	return k->policies.judged && __atomic_load_n(&kernel_vitals(k->kernel)->deadman_beat_ns,
 						  __ATOMIC_ACQUIRE) > k->spawned_ns;
 }
 
@@ -624,7 +622,7 @@ static int start(struct keeper *k, struct err *err)
 		rc = take_locks(k, err);
 	if (rc)
 		return rc;
-	kernel_recover(k->opts.pin_dir, &released, &k->generation);
+	kernel_recover(k->opts.pin_dir, &released, &k->policies.generation);
 	if (released)
 		log_warn("%u statements were still held by an earlier daemon: released", released);
 	rc = keeper_load_policy(k, err);
@@ -707,12 +705,12 @@ static void announce(struct keeper *k)
 
 static void stop(struct keeper *k)
 {
-	bool keep = k->ready && k->summary.enforces;
+	bool keep = k->ready && k->policies.in_force && k->policies.in_force->summary.enforces;
 
 	if (k->ready)
 		keeper_record_agent(k, "stop", keep ? "enforcement goes on in the kernel" : "");
 	if (k->kernel)
-		hold_release_all(kernel_holds(k->kernel), DBF_BY_KEEPER);
+		hold_release_all(kernel_holds(k->kernel), DBF_HOLD_SLOTS, DBF_BY_KEEPER);
 	if (k->worker_fd >= 0)
 		chan_try_send(k->worker_fd, MSG_STOP, NULL, 0, -1);
 	/* First: a newer daemon may take the path while we detach. */
@@ -746,7 +744,7 @@ int keeper_run(const struct keeper_opts *opts)
 	k->opts = *opts;
 	k->worker_fd = k->recorder_fd = k->deadman_fd = k->worker_side = k->records_side =
 		k->recorder_side = -1;
-	k->recorder_records = k->deadman_side = k->journal_dir_fd = k->policy_fd = k->epoll =
+	k->recorder_records = k->deadman_side = k->journal_dir_fd = k->epoll =
 		k->listen_fd = -1;
 	k->worker_table =
 		(struct chan_table){ .rules = worker_rules,
@@ -766,7 +764,7 @@ int keeper_run(const struct keeper_opts *opts)
 			round_of_events(k, 1000);
 	}
 	stop(k);
-	free(k->screen);
+	offers_fini(&k->policies);
 	free(k);
 	return rc ? 1 : 0;
 }

@@ -5,6 +5,7 @@
  *
  *   keeper.c          the loop and the children
  *   keeper_policy.c   policy sources, compiled in a sandboxed child, handed to worker and kernel
+ *   keeper_offer.c    which of them are in force, which on their way
  *   keeper_server.c   server binaries and clusters that come and go
  *   keeper_who.c      who is process N
  *   keeper_control.c  the control socket's answers
@@ -17,6 +18,7 @@
 
 #include "core/err.h"
 #include "enforce/deadman.h"
+#include "keeper_offer.h"
 #include "loader/discover.h"
 #include "loader/kernel.h"
 #include "policy/policy.h"
@@ -82,15 +84,9 @@ struct keeper {
 	char msg[4096];
 	struct msg_stats stats; /* the worker's last */
 	uint64_t worker_beat_ns;
-	bool worker_ready; /* it judges by the current policies */
 
-	uint64_t generation;
-	int policy_fd; /* memfd of the sources in force, -1 */
-	uint32_t policy_bytes;
-	struct policy_summary summary;
-	struct dbf_screen *screen; /* owned: compiled from them */
-	char policy_error[4096];   /* of the last load that failed; "" */
-	bool policy_pending;	   /* sent to the worker, not yet in the kernel */
+	struct offers policies;
+	char policy_error[4096]; /* of the last load that failed; "" */
 
 	int epoll, signal_fd, timer_fd, listen_fd;
 	struct keeper_counters counters;
@@ -108,10 +104,13 @@ void keeper_record(struct keeper *k, const char *kind, struct Dbfence__Audit__V1
 void keeper_record_agent(struct keeper *k, const char *event, const char *message);
 
 /* keeper_policy.c */
-/* Read, check and compile; on success hand to worker and kernel. -EINVAL leaves everything as it
- * was, with the findings. */
+/* Read, check and compile; on success offer to the worker, and to the kernel when it agrees. -EINVAL
+ * leaves everything as it was, with the findings. */
 int keeper_load_policy(struct keeper *k, struct err *err);
-int keeper_send_policy(struct keeper *k);
+/* Send what the worker has to have and was not sent. */
+void keeper_send_policies(struct keeper *k);
+/* A load did not come into force, after it was accepted. */
+void keeper_policy_failed(struct keeper *k, const char *why);
 void keeper_policy_ready(struct keeper *k, const struct msg_ready *m);
 
 /* keeper_server.c */

@@ -167,6 +167,8 @@ static json_t *counters_json(struct keeper *k)
 		[DBF_COUNT_SIGNALS] = "kernel_signals",
 		[DBF_COUNT_SIGNAL_ERRORS] = "kernel_signal_errors",
 		[DBF_COUNT_TIMER_RELEASES] = "kernel_timer_releases",
+		[DBF_COUNT_STATE_FAULTS] = "kernel_state_faults",
+		[DBF_COUNT_HOLD_ENDS_LOST] = "kernel_hold_ends_lost",
 	};
 	const struct dbf_vitals *v = kernel_vitals(k->kernel);
 	const struct msg_stats *w = &k->stats;
@@ -217,12 +219,16 @@ static json_t *counters_json(struct keeper *k)
 	return o;
 }
 
-static json_t *policy_json(const struct keeper *k)
+static json_t *policy_json(const struct keeper *k, const struct offer *o)
 {
+	static const struct offer none;
+
+	if (!o)
+		o = &none;
 	return json_pack("{s:I, s:i, s:i, s:i, s:b, s:s, s:s}", "generation",
-			 (json_int_t)k->generation, "policies", (int)k->summary.policies, "rules",
-			 (int)k->summary.rules, "enforcing_rules", (int)k->summary.enforcing_rules,
-			 "fails_closed", k->summary.fails_closed, "directory", k->opts.policy_dir,
+			 (json_int_t)o->generation, "policies", (int)o->summary.policies, "rules",
+			 (int)o->summary.rules, "enforcing_rules", (int)o->summary.enforcing_rules,
+			 "fails_closed", o->summary.fails_closed, "directory", k->opts.policy_dir,
 			 "last_error", k->policy_error);
 }
 
@@ -239,7 +245,7 @@ static json_t *answer_status(struct keeper *k, bool features)
 		"uptime_s", (json_int_t)((clock_mono_ns() - k->started_ns) / NS_PER_SEC),
 		"discovery", k->discover_slow ? "polling" : "exec records", "processes",
 		processes_json(k), "servers", servers_json(k), "clusters", clusters_json(k),
-		"policy", policy_json(k), "counters", counters_json(k));
+		"policy", policy_json(k, k->policies.in_force), "counters", counters_json(k));
 
 	if (features) {
 		json_t *list = json_array();
@@ -266,7 +272,7 @@ static json_t *answer_reload(struct keeper *k)
 		return failure(err.text);
 	}
 	k->policy_error[0] = '\0';
-	return json_pack("{s:b, s:o}", "ok", 1, "policy", policy_json(k));
+	return json_pack("{s:b, s:o}", "ok", 1, "policy", policy_json(k, k->policies.offered));
 }
 
 static bool send_json(int fd, json_t *answer)
@@ -316,7 +322,8 @@ static void answer(struct keeper *k, int fd, const char *line, bool root)
 	else if (!strcmp(cmd, "doctor"))
 		reply = answer_status(k, true);
 	else if (!strcmp(cmd, "policy_show"))
-		reply = json_pack("{s:b, s:o}", "ok", 1, "policy", policy_json(k));
+		reply = json_pack("{s:b, s:o}", "ok", 1, "policy",
+				  policy_json(k, k->policies.in_force));
 	else if (!strcmp(cmd, "policy_reload"))
 		reply = root ? answer_reload(k) : failure("only root may reload policies");
 	else

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,7 +178,7 @@ static int run_compiler(struct keeper *k, const struct buf *blob, struct compile
 		return err_set(err, -errno, "cannot make a pipe: %s", strerror(errno));
 	pid = fork();
 	if (!pid)
-		_exit(compile(blob, k->generation + 1, k->opts.force_mode, fds[1]));
+		_exit(compile(blob, k->policies.generation + 1, k->opts.force_mode, fds[1]));
 	close(fds[1]);
 	if (pid < 0 || !read_all(fds[0], c, sizeof(*c), until) ||
 	    c->text_len > sizeof(k->policy_error) * 64) {
@@ -206,105 +207,133 @@ out:
 	return rc;
 }
 
-int keeper_send_policy(struct keeper *k)
+void keeper_send_policies(struct keeper *k)
 {
-	struct msg_policy m = { .generation = k->generation,
-				.force_mode = k->opts.force_mode,
-				.bytes = k->policy_bytes };
+	struct offer *o;
 
-	if (k->worker_fd < 0)
-		return -ENOTCONN;
-	k->policy_pending = true;
-	k->worker_ready = false;
-	return chan_send(k->worker_fd, MSG_POLICY, &m, sizeof(m), k->policy_fd);
+	while (k->worker_fd >= 0 && (o = offers_to_send(&k->policies))) {
+		struct msg_policy m = { .generation = o->generation,
+					.force_mode = k->opts.force_mode,
+					.bytes = o->bytes };
+
+		/* A worker that is gone is replaced, and the next one gets it. */
+		if (chan_send(k->worker_fd, MSG_POLICY, &m, sizeof(m), o->fd))
+			return;
+		o->sent = true;
+	}
+}
+
+static int make_offer(struct keeper *k, const struct buf *blob, struct offer *o, struct err *err)
+{
+	struct compiled c = {};
+	int rc;
+
+	o->screen = calloc(1, sizeof(*o->screen));
+	if (!o->screen)
+		return err_set(err, -ENOMEM, "out of memory");
+	rc = run_compiler(k, blob, &c, o->screen, err);
+	if (rc)
+		return rc;
+	o->fd = memfd_create("dbfence-policies", MFD_CLOEXEC);
+	if (o->fd < 0 || !write_all(o->fd, buf_str(blob), blob->len))
+		return err_set(err, -EIO, "cannot keep the policies in memory: %s",
+			       strerror(errno));
+	o->bytes = (uint32_t)blob->len;
+	o->summary = c.summary;
+	return 0;
 }
 
 int keeper_load_policy(struct keeper *k, struct err *err)
 {
-	struct dbf_screen *screen = calloc(1, sizeof(*screen));
-	struct compiled c = {};
+	struct offer *o = calloc(1, sizeof(*o));
 	struct buf blob;
-	int fd = -1, rc;
+	int rc;
 
+	if (!o)
+		return err_set(err, -ENOMEM, "out of memory");
+	o->fd = -1;
 	buf_init(&blob, 32UL << 20);
-	rc = screen ? read_sources(k->opts.policy_dir, &blob, err)
-		    : err_set(err, -ENOMEM, "out of memory");
+	rc = read_sources(k->opts.policy_dir, &blob, err);
 	if (!rc)
-		rc = run_compiler(k, &blob, &c, screen, err);
-	if (!rc) {
-		fd = memfd_create("dbfence-policies", MFD_CLOEXEC);
-		if (fd < 0 || !write_all(fd, buf_str(&blob), blob.len))
-			rc = err_set(err, -EIO, "cannot keep the policies in memory: %s",
-				     strerror(errno));
-	}
-	if (!rc) {
-		if (k->policy_fd >= 0)
-			close(k->policy_fd);
-		k->policy_fd = fd;
-		k->policy_bytes = (uint32_t)blob.len;
-		k->generation++;
-		k->summary = c.summary;
-		free(k->screen);
-		k->screen = screen;
-		screen = NULL;
-		fd = -1;
-		if (k->worker_fd >= 0)
-			rc = keeper_send_policy(k);
-	}
-	if (fd >= 0)
-		close(fd);
-	free(screen);
+		rc = make_offer(k, &blob, o, err);
 	buf_fini(&blob);
-	return rc;
+	if (rc) {
+		offer_free(o);
+		return rc;
+	}
+	offer_new(&k->policies, o);
+	keeper_send_policies(k);
+	return 0;
 }
 
-static void record_policy(struct keeper *k, const char *message)
+static void record_policy(struct keeper *k, const struct offer *o, const char *message)
 {
 	Dbfence__Audit__V1__Record rec = DBFENCE__AUDIT__V1__RECORD__INIT;
 	Dbfence__Audit__V1__PolicyChange change = DBFENCE__AUDIT__V1__POLICY_CHANGE__INIT;
 
-	change.generation = k->generation;
-	change.policies = k->summary.policies;
-	change.rules = k->summary.rules;
-	change.enforcing = k->summary.enforcing_rules;
+	change.generation = o->generation;
+	change.policies = o->summary.policies;
+	change.rules = o->summary.rules;
+	change.enforcing = o->summary.enforcing_rules;
 	change.message = (char *)(uintptr_t)message;
 	rec.policy_change = &change;
 	keeper_record(k, "policy", &rec);
 }
 
-/* The worker judges by the new set: now the kernel may screen by it. */
-void keeper_policy_ready(struct keeper *k, const struct msg_ready *m)
+void keeper_policy_failed(struct keeper *k, const char *why)
+{
+	k->counters.reload_errors++;
+	snprintf(k->policy_error, sizeof(k->policy_error), "%s", why);
+	log_err("the policies were not reloaded, what was in force stays: %s", why);
+	keeper_record_agent(k, "reload_failed", why);
+}
+
+/* 0 when the kernel screens by it. */
+static int install(struct keeper *k, const struct offer *o)
 {
 	struct dbf_config config = {
-		.policy_gen = (uint32_t)k->generation,
-		.enforce = k->summary.enforces,
-		.fail_closed = k->summary.fails_closed,
+		.policy_gen = (uint32_t)o->generation,
+		.enforce = o->summary.enforces,
+		.fail_closed = o->summary.fails_closed,
 		.max_holds = k->opts.max_holds,
 		.hold_ns = (uint64_t)k->opts.hold_ms * NS_PER_MS,
 		.beat_max_ns = 250 * NS_PER_MS,
-		.gate_execute = k->summary.enforces,
+		.gate_execute = o->summary.enforces,
 	};
 	char text[160];
+	int rc = kernel_set_policy(k->kernel, &config, o->screen);
 
-	if (m->generation != k->generation)
-		return;
-	k->policy_pending = false;
-	if (!m->ok) {
-		log_err("the worker could not use policy generation %llu; what was in force stays",
-			(unsigned long long)m->generation);
-		return;
-	}
-	k->worker_ready = true;
-	if (kernel_set_policy(k->kernel, &config, k->screen)) {
-		log_err("cannot hand the policies to the kernel: %s", strerror(errno));
-		return;
-	}
+	if (rc)
+		return rc;
 	if (kernel_set_execute_gate(k->kernel, config.enforce))
 		log_err("the Execute gate cannot be attached everywhere: statements prepared before this policy "
 			"are not stopped there");
 	snprintf(text, sizeof(text), "policy generation %llu: %u policies, %u rules, %u enforced",
-		 (unsigned long long)k->generation, k->summary.policies, k->summary.rules,
-		 k->summary.enforcing_rules);
+		 (unsigned long long)o->generation, o->summary.policies, o->summary.rules,
+		 o->summary.enforcing_rules);
 	log_info("%s", text);
-	record_policy(k, text);
+	record_policy(k, o, text);
+	return 0;
+}
+
+/* The worker judges by the new set: now the kernel may screen by it. Or it cannot use it: then both
+ * go on with what they have. */
+void keeper_policy_ready(struct keeper *k, const struct msg_ready *m)
+{
+	enum offer_next next = offers_answered(&k->policies, m->generation, m->ok);
+	const char *why = "the worker could not use them (out of memory?)";
+	int rc;
+
+	if (next == OFFER_INSTALL) {
+		rc = install(k, offers_lookup(&k->policies, m->generation));
+		next = offers_installed(&k->policies, m->generation, !rc);
+		why = "the kernel did not take them";
+	}
+	if (next == OFFER_REFUSED)
+		keeper_policy_failed(k, why);
+	if (next == OFFER_REPLACE_WORKER) {
+		log_err("nobody judges by the policies in force, the worker is replaced: %s", why);
+		kill(k->worker.pid, SIGKILL);
+	}
+	keeper_send_policies(k);
 }

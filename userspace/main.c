@@ -23,7 +23,7 @@ static const char help[] =
 	"  --only-port PORT      enforce only on the cluster with this port; may be repeated\n"
 	"  --text MODE           masked (default) or full: how statements are stored\n"
 	"  --hold-ms N           longest hold of a statement while it is judged (default 250)\n"
-	"  --max-holds N         statements held at once (default 8)\n"
+	"  --max-holds N         statements of one server held at once (default 8)\n"
 	"  --ring-bytes N        kernel to user buffer (default 8 MiB)\n"
 	"  --pin-dir DIR         where programs are pinned (default /sys/fs/bpf/dbfence)\n"
 	"  --verbose             debug lines\n"
@@ -100,7 +100,7 @@ static void set_option(struct keeper_opts *o, int id)
 	case OPT_TEXT: set_text(o, optarg); break;
 	case OPT_PIN_DIR: o->pin_dir = optarg; break;
 	case OPT_HOLD_MS: o->hold_ms = (unsigned)number("hold-ms", optarg, 1, HOLD_MS_MAX); break;
-	case OPT_MAX_HOLDS: o->max_holds = (unsigned)number("max-holds", optarg, 1, DBF_HOLD_SLOTS); break;
+	case OPT_MAX_HOLDS: o->max_holds = (unsigned)number("max-holds", optarg, 1, DBF_HOLDS_MAX); break;
 	case OPT_RING_BYTES: o->ring_bytes = number("ring-bytes", optarg, 4096, 1UL << 30); break;
 	case OPT_ONLY_PORT:
 		if (o->only_port_cnt < KEEPER_PORTS)

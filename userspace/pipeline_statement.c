@@ -172,7 +172,7 @@ static const char *why_name(enum dbf_why why)
 		"deadman_silent",
 		"no_hold_slot",
 		"ring_full",
-		"text_fault",
+		"state_fault",
 		"interrupts_held_off",
 		"not_enforced_here",
 		"signal_failed",

@@ -50,6 +50,7 @@ struct text {	 /* what text_fact() read, for judging */
 	u32 whole; /* all of it is in this one chunk */
 	u32 fault;
 	u32 escapes; /* standard_conforming_strings is off */
+	u32 lost;    /* batches of the session that were lost when it was read */
 };
 
 struct running { /* what an executor or utility entry was called with */
@@ -71,6 +72,7 @@ struct judging { /* a text at a gate */
 	u32 exec_id;
 	u32 mode;
 	u32 top;
+	u32 fail_closed; /* what becomes of it when nobody can judge it */
 	struct text text;
 };
 

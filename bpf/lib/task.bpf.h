@@ -14,6 +14,12 @@
 #define COOKIE_SERVER(cookie) ((u32)((cookie) >> 56))
 #define COOKIE_VADDR(cookie) ((cookie)&0x00ffffffffffffffULL)
 
+/*
+ * What a decision hangs on is read with task_read(): true when the page is not there, and then
+ * nothing is known. The others read what is only described; there a missing page reads as zero.
+ */
+#define task_read(to, addr) (bpf_probe_read_user(to, sizeof(*(to)), (void *)(addr)) != 0)
+
 static __always_inline u64 task_user_u64(u64 addr)
 {
 	u64 v = 0;
@@ -155,34 +161,52 @@ static __always_inline void task_describe(struct dbf_session *s, struct dbf_serv
 	task_user_name(s->application, port + srv->port_application);
 }
 
+/* What kind of process it is, and its Port. NONE when that cannot be read now. */
+static __always_inline u32 task_kind(struct backend *b, struct dbf_server *srv, u64 *port)
+{
+	u8 walsender = 0;
+	s32 worker = 0;
+
+	if (task_read(&worker, b->base + srv->parallel_worker) ||
+	    task_read(port, b->base + srv->my_proc_port) ||
+	    task_read(&walsender, b->base + srv->am_walsender)) {
+		count_add(DBF_COUNT_STATE_FAULTS, 1);
+		return DBF_SESSION_NONE;
+	}
+	return worker >= 0  ? DBF_SESSION_IGNORED
+	       : !*port	    ? DBF_SESSION_BACKGROUND
+	       : walsender  ? DBF_SESSION_WALSENDER
+			    : DBF_SESSION_CLIENT;
+}
+
 /*
  * First sight of a process, or the first since a new reader took the ring: say who it is. @opening:
- * its first words to the client, so it is new; otherwise it was there before.
+ * its first words to the client, so it is new; otherwise it was there before. When it cannot be
+ * told, the next hit looks again: nothing is guessed for good.
  */
 GLOBAL_FN int task_open(struct backend *b, struct dbf_server *srv, bool opening)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct dbf_session *s;
 	u32 fact_len = sizeof(struct dbf_fact) + sizeof(*s);
-	u64 port;
+	u64 port = 0;
+	u32 kind;
 
 	if (!b || !srv)
 		return 0;
-	port = task_user_u64(b->base + srv->my_proc_port);
+	kind = task_kind(b, srv, &port);
+	if (!kind) {
+		b->reader_epoch = 0;
+		return 0;
+	}
 	if (!b->next_exec_id)
 		b->next_exec_id = 1;
 	b->tgid = bpf_get_current_pid_tgid() >> 32;
 	b->session = BPF_CORE_READ(task, group_leader, start_boottime);
 	b->postmaster = BPF_CORE_READ(task, real_parent, tgid);
-	b->kind = DBF_SESSION_CLIENT;
-	if ((int)task_user_u32(b->base + srv->parallel_worker) >= 0) {
-		b->kind = DBF_SESSION_IGNORED;
+	b->kind = kind;
+	if (kind == DBF_SESSION_IGNORED)
 		return 0;
-	}
-	if (!port)
-		b->kind = DBF_SESSION_BACKGROUND;
-	else if (task_user_u8(b->base + srv->am_walsender))
-		b->kind = DBF_SESSION_WALSENDER;
 	s = emit_room(b, sizeof(struct dbf_fact) + sizeof(*s)) + sizeof(struct dbf_fact);
 	__builtin_memset(s, 0, sizeof(*s));
 	s->kind = b->kind;
@@ -231,7 +255,7 @@ static __always_inline struct backend *task_backend(struct pt_regs *ctx, struct 
 		b->strings_addr = b->base + (*srv)->standard_strings;
 		task_open(b, *srv, opening);
 	}
-	return b->kind == DBF_SESSION_IGNORED ? NULL : b;
+	return !b->kind || b->kind == DBF_SESSION_IGNORED ? NULL : b;
 }
 
 #endif

@@ -56,22 +56,22 @@ static __always_inline void text_fact(struct backend *b, u32 kind, u32 head_size
 	}
 	t->off = b->used + sizeof(struct dbf_fact) + head_size;
 	t->len = len;
-	t->fault = n < 0;
-	bpf_probe_read_user(&standard, sizeof(standard), (void *)b->strings_addr);
+	t->fault = n < 0 || bpf_probe_read_user(&standard, sizeof(standard), (void *)b->strings_addr);
 	t->escapes = !standard;
 	if (t->escapes)
 		flags |= DBF_TEXT_ESCAPES;
 	t->whole = n > 0 && n < DBF_TEXT_CHUNK;
-	if (n < 0)
+	if (t->fault) /* the text, or what its quotes mean */
 		flags |= DBF_TEXT_FAULT;
-	else if (n == DBF_TEXT_CHUNK)
+	if (n == DBF_TEXT_CHUNK)
 		flags |= DBF_TEXT_MORE;
 	head->ptr = ptr;
 	head->length = len;
 	head->captured = len;
 	head->flags = flags;
 	emit_commit(b, kind, sizeof(struct dbf_fact) + head_size + len, 0, bpf_ktime_get_ns());
-	if (n < 0)
+	t->lost = b->lost_batches;
+	if (t->fault)
 		count_add(DBF_COUNT_TEXT_FAULTS, 1);
 	if (n == DBF_TEXT_CHUNK)
 		text_more(b, ptr);

@@ -18,20 +18,25 @@
 #include "lib/screen.bpf.h"
 #include "lib/task.bpf.h"
 
+/* NONE: signal and stop as you like. FAULT: a signal does no harm, but it must not be stopped, since
+ * it may hold a lock. */
 static __always_inline enum dbf_why verdict_may_signal(struct backend *b, struct dbf_server *srv)
 {
-	u32 postmaster = b->postmaster;
+	u32 postmaster = b->postmaster, interrupts = 0, cancels = 0, critical = 0;
 	struct dbf_cluster *cluster = bpf_map_lookup_elem(&clusters, &postmaster);
+	bool fault;
 
 	if (b->kind != DBF_SESSION_CLIENT && b->kind != DBF_SESSION_WALSENDER)
 		return DBF_WHY_NOT_OURS;
 	if (!cluster || !(cluster->flags & DBF_CLUSTER_ENFORCE))
 		return DBF_WHY_NOT_OURS;
-	if (task_user_u32(b->base + srv->interrupt_holdoff) ||
-	    task_user_u32(b->base + srv->cancel_holdoff) ||
-	    task_user_u32(b->base + srv->crit_section))
+	fault = task_read(&interrupts, b->base + srv->interrupt_holdoff);
+	fault |= task_read(&cancels, b->base + srv->cancel_holdoff);
+	fault |= task_read(&critical, b->base + srv->crit_section);
+	if (interrupts | cancels | critical)
 		return DBF_WHY_BUSY;
-	return DBF_WHY_NONE;
+	count_add(DBF_COUNT_STATE_FAULTS, fault);
+	return fault ? DBF_WHY_FAULT : DBF_WHY_NONE;
 }
 
 static __always_inline bool verdict_signal(int sig)
@@ -64,28 +69,103 @@ static __always_inline struct dbf_hold_slot *hold_slot_at(u32 index)
 	return bpf_map_lookup_elem(&holds, &index);
 }
 
-/* Claim a free slot among the first @max. Its index + 1, or 0. */
-GLOBAL_FN int hold_claim(u32 max)
-{
-	for (u32 i = 0; i < DBF_HOLD_SLOTS; i++) {
-		struct dbf_hold_slot *slot = hold_slot_at(i);
-		u64 state;
+/*
+ * What a look at all slots found. Holds that ended do not count, however long their backends run on;
+ * a claim that is being made counts for those behind it, so that of two only one has to give way.
+ */
+struct claiming {
+	u64 oldest_ns;
+	u32 postmaster;
+	u32 below; /* claims count up to this slot */
+	u32 held;
+	u32 spare;  /* index + 1 of a free slot */
+	u32 oldest; /* index + 1 of the slot whose hold ended first and was not collected */
+	u32 pad;
+};
 
-		if (i >= max || !slot)
-			break;
-		state = slot->state;
-		if (DBF_STATE_OF(state) != DBF_HOLD_FREE)
-			continue;
-		if (__sync_val_compare_and_swap(&slot->state, state, state | DBF_HOLD_CLAIMED) ==
-		    state)
-			return i + 1;
+/* An ender is through with the slot once both are written; the kernel's timer may still put it back. */
+static __always_inline bool hold_is_over(struct dbf_hold_slot *slot)
+{
+	return slot->resolver && slot->resolver != DBF_BY_KERNEL && slot->resolved_ns;
+}
+
+static long claim_look(u32 i, struct claiming *c)
+{
+	struct dbf_hold_slot *slot = hold_slot_at(i);
+	u32 st;
+
+	if (!slot)
+		return 1;
+	st = DBF_STATE_OF(slot->state);
+	if (st == DBF_HOLD_FREE && !c->spare)
+		c->spare = i + 1;
+	else if (slot->postmaster == c->postmaster &&
+		 (st == DBF_HOLD_OPEN || (st == DBF_HOLD_CLAIMED && i < c->below)))
+		c->held++;
+	else if (st == DBF_HOLD_ALLOWED && hold_is_over(slot) &&
+		 (!c->oldest || slot->resolved_ns < c->oldest_ns)) {
+		c->oldest = i + 1;
+		c->oldest_ns = slot->resolved_ns;
 	}
 	return 0;
 }
 
+/*
+ * Give a slot up, whatever it holds, unless it is not hold @seq's any more. Nobody else's state is
+ * overwritten: the slot of a hold that was allowed may have been taken for another.
+ */
 static __always_inline void hold_free(struct dbf_hold_slot *slot, u32 seq)
 {
-	slot->state = DBF_STATE(seq + 1, DBF_HOLD_FREE);
+	for (int i = 0; i < 4; i++) { /* it may be resolved meanwhile, once */
+		u64 state = *(volatile u64 *)&slot->state;
+
+		if (DBF_STATE_SEQ(state) != seq ||
+		    __sync_val_compare_and_swap(&slot->state, state,
+						DBF_STATE(seq + 1, DBF_HOLD_FREE)) == state)
+			return;
+	}
+}
+
+/*
+ * Claim a slot for @postmaster, which may have @max: a free one, else that of the hold that was
+ * allowed longest ago and whose backend has not come to a gate since. Such a backend learns by the
+ * sequence that it was allowed; only when, and by whom, is lost. Its index + 1, or 0.
+ */
+GLOBAL_FN int hold_claim(u32 postmaster, u32 max)
+{
+	for (u32 try = 0; try < 4; try++) {
+		struct claiming c = { .postmaster = postmaster, .below = DBF_HOLD_SLOTS };
+		struct dbf_hold_slot *slot;
+		u32 index, seq;
+		u64 state;
+
+		bpf_loop(DBF_HOLD_SLOTS, claim_look, &c, 0);
+		index = c.spare ? c.spare : c.oldest;
+		if (!index || c.held >= max)
+			return 0;
+		slot = hold_slot_at(index - 1);
+		if (!slot)
+			return 0;
+		state = *(volatile u64 *)&slot->state;
+		if (c.spare ? DBF_STATE_OF(state) != DBF_HOLD_FREE
+			    : DBF_STATE_OF(state) != DBF_HOLD_ALLOWED || !hold_is_over(slot))
+			continue;
+		seq = DBF_STATE_SEQ(state) + !c.spare;
+		if (__sync_val_compare_and_swap(&slot->state, state,
+						DBF_STATE(seq, DBF_HOLD_CLAIMED)) != state)
+			continue;
+		slot->resolved_ns = 0;
+		slot->resolver = 0;
+		slot->postmaster = postmaster;
+		count_add(DBF_COUNT_HOLD_ENDS_LOST, !c.spare);
+		c = (struct claiming){ .postmaster = postmaster, .below = index - 1 };
+		bpf_loop(DBF_HOLD_SLOTS, claim_look, &c, 0);
+		if (c.held < max)
+			return index;
+		hold_free(slot, seq);
+		return 0;
+	}
+	return 0;
 }
 
 static __always_inline struct dbf_verdict *verdict_fact(struct backend *b)
@@ -127,12 +207,22 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	struct dbf_config *cfg = config_get();
 	u64 now = bpf_ktime_get_ns();
 	struct dbf_hold_slot *slot;
+	struct dbf_cluster *cluster;
 	struct dbf_verdict *v;
-	u32 index, seq;
+	u32 index, seq, postmaster, max;
 
 	if (!b || !cfg)
 		return DBF_WHY_NO_SLOT;
-	index = hold_claim(cfg->max_holds);
+	/* The verdict names its text by the address. Making room may have lost the text, and user
+	 * space would judge an older one that stood there. */
+	v = verdict_fact(b);
+	if (b->lost_batches != b->judge.text.lost)
+		return DBF_WHY_RING_FULL;
+	postmaster = b->postmaster;
+	cluster = bpf_map_lookup_elem(&clusters, &postmaster);
+	max = cluster && cluster->max_holds && cluster->max_holds < cfg->max_holds ?
+		      cluster->max_holds : cfg->max_holds;
+	index = hold_claim(postmaster, max);
 	if (!index)
 		return DBF_WHY_NO_SLOT;
 	slot = hold_slot_at(index - 1);
@@ -143,10 +233,7 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	slot->deadline_ns = now + cfg->hold_ns;
 	slot->session = b->session;
 	slot->tgid = b->tgid;
-	slot->postmaster = b->postmaster;
-	slot->fail_closed = cfg->fail_closed;
-	slot->resolver = 0;
-	slot->resolved_ns = 0;
+	slot->fail_closed = b->judge.fail_closed;
 	/* Known before the stop: the program that sees the signal sent arms the slot's timer. */
 	b->hold_slot = index;
 	b->hold_seq = seq;
@@ -157,7 +244,6 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	}
 	__sync_val_compare_and_swap(&slot->state, DBF_STATE(seq, DBF_HOLD_CLAIMED),
 				    DBF_STATE(seq, DBF_HOLD_OPEN));
-	v = verdict_fact(b);
 	*v = b->proto;
 	v->how = DBF_HOW_HOLD;
 	v->slot = index - 1;
@@ -175,6 +261,34 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	return DBF_WHY_NONE;
 }
 
+struct hold_end {
+	u64 at_ns;
+	u32 st;
+	u32 by;
+};
+
+/* How the backend's hold ended, and its slot is free again. False while it has not. */
+static __always_inline bool hold_collect(struct backend *b, struct dbf_hold_slot *slot,
+					 struct hold_end *end)
+{
+	u64 state = *(volatile u64 *)&slot->state;
+
+	*end = (struct hold_end){ .st = DBF_HOLD_ALLOWED };
+	/* Only the slot of a hold that was allowed is taken away. */
+	if (DBF_STATE_SEQ(state) != b->hold_seq || slot->tgid != b->tgid ||
+	    slot->session != b->session)
+		return true;
+	if (DBF_STATE_OF(state) == DBF_HOLD_OPEN)
+		return false;
+	end->st = DBF_STATE_OF(state);
+	end->by = slot->resolver;
+	end->at_ns = slot->resolved_ns;
+	if (__sync_val_compare_and_swap(&slot->state, state,
+					DBF_STATE(b->hold_seq + 1, DBF_HOLD_FREE)) != state)
+		*end = (struct hold_end){ .st = DBF_HOLD_ALLOWED };
+	return true;
+}
+
 /*
  * First thing at every hit: a hold of ours may have ended. Settled: say how, free the slot. Still
  * open: a stranger sent SIGCONT; stop again. Returns false while the process is to stop again.
@@ -183,21 +297,20 @@ static __always_inline bool hold_settle(struct backend *b)
 {
 	struct dbf_hold_slot *slot;
 	struct dbf_verdict *v;
-	u32 st;
+	struct hold_end end;
 
 	if (!b->hold_slot)
 		return true;
 	slot = hold_slot_at(b->hold_slot - 1);
 	if (!slot)
 		return true;
-	st = DBF_STATE_OF(slot->state);
-	if (DBF_STATE_SEQ(slot->state) == b->hold_seq && st == DBF_HOLD_OPEN) {
+	if (!hold_collect(b, slot, &end)) {
 		verdict_signal(SIGSTOP);
 		return false;
 	}
-	b->judged_action = st == DBF_HOLD_KILLED   ? DBF_ACTION_KILL
-			   : st == DBF_HOLD_DENIED ? DBF_ACTION_DENY
-						   : DBF_ACTION_ALLOW;
+	b->judged_action = end.st == DBF_HOLD_KILLED   ? DBF_ACTION_KILL
+			   : end.st == DBF_HOLD_DENIED ? DBF_ACTION_DENY
+						       : DBF_ACTION_ALLOW;
 	if (b->judged_action == DBF_ACTION_DENY && !b->hold_top && verdict_count_nested(b) > 1) {
 		b->judged_action = DBF_ACTION_KILL;
 		verdict_signal(SIGTERM);
@@ -206,13 +319,12 @@ static __always_inline bool hold_settle(struct backend *b)
 	v->ptr = b->hold_ptr;
 	v->how = DBF_HOW_HOLD;
 	v->action = b->judged_action;
-	v->why = slot->resolver;
+	v->why = end.by;
 	v->slot = b->hold_slot - 1;
 	v->slot_seq = b->hold_seq;
-	v->deadline_ns = slot->resolved_ns;
+	v->deadline_ns = end.at_ns;
 	v->signal = verdict_signal_of(b->judged_action);
 	verdict_commit(b);
-	hold_free(slot, b->hold_seq);
 	b->hold_slot = 0;
 	return true;
 }
@@ -225,7 +337,7 @@ static __always_inline void hold_abandon(struct backend *b)
 	if (!b->hold_slot)
 		return;
 	slot = hold_slot_at(b->hold_slot - 1);
-	if (slot && DBF_STATE_SEQ(slot->state) == b->hold_seq)
+	if (slot && slot->tgid == b->tgid && slot->session == b->session)
 		hold_free(slot, b->hold_seq);
 	b->hold_slot = 0;
 }
@@ -250,14 +362,14 @@ static __always_inline u32 verdict_cached(struct backend *b, struct dbf_config *
 }
 
 /* Nobody can be asked, or a signal is impossible here: the fail mode, and why. */
-static __always_inline u32 verdict_fail(struct backend *b, struct dbf_config *cfg, u32 why)
+static __always_inline u32 verdict_fail(struct backend *b, u32 why)
 {
 	struct dbf_verdict *v = verdict_fact(b);
 
 	*v = b->proto;
 	v->how = DBF_HOW_FAIL;
 	v->why = why;
-	v->action = cfg->fail_closed ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
+	v->action = b->judge.fail_closed ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
 	if (v->action == DBF_ACTION_DENY && why != DBF_WHY_BUSY && why != DBF_WHY_NOT_OURS)
 		v->signal = verdict_signal(SIGINT) ? SIGINT : 0;
 	else if (why == DBF_WHY_BUSY || why == DBF_WHY_NOT_OURS)
@@ -268,6 +380,23 @@ static __always_inline u32 verdict_fail(struct backend *b, struct dbf_config *cf
 	return b->judged_action;
 }
 
+/* The cache says so. */
+static __always_inline u32 verdict_deny(struct backend *b, u32 action)
+{
+	struct dbf_verdict *v = verdict_fact(b);
+
+	if (!b->judge.top && verdict_count_nested(b) > 1)
+		action = DBF_ACTION_KILL;
+	*v = b->proto;
+	v->how = DBF_HOW_CACHE;
+	v->action = action;
+	v->signal = verdict_signal(verdict_signal_of(action)) ? verdict_signal_of(action) : 0;
+	verdict_commit(b);
+	count_add(DBF_COUNT_CACHE_DENY, 1);
+	b->judged_action = action;
+	return action;
+}
+
 /*
  * Judge the text that was just put into the batch, described in b->judge. The enum dbf_action, NONE
  * while it is held. Everything that acts is told to user space with a verdict fact; what the screen
@@ -276,7 +405,7 @@ static __always_inline u32 verdict_fail(struct backend *b, struct dbf_config *cf
 GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 {
 	struct dbf_config *cfg = config_get();
-	u32 action = DBF_ACTION_NONE, why;
+	u32 action = DBF_ACTION_NONE, why, found;
 	struct judging *j;
 	bool countable;
 
@@ -284,6 +413,7 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 		return DBF_ACTION_ALLOW;
 	j = &b->judge;
 	countable = j->text.whole && !j->text.fault;
+	j->fail_closed = cfg->fail_closed;
 	b->proto = (struct dbf_verdict){ .ptr = j->ptr,
 					 .gate = j->gate,
 					 .exec_id = j->exec_id,
@@ -294,7 +424,10 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 	b->judged_gen = cfg->policy_gen;
 	b->judged_action = DBF_ACTION_ALLOW;
 	if (countable && j->text.len) {
-		if (!screen_text(b, j->text.off, j->text.len, cfg->screen)) {
+		found = screen_text(b, j->text.off, j->text.len, cfg->screen);
+		if (found == SCREEN_OPEN)
+			j->fail_closed = 0;
+		if (!found) {
 			count_add(DBF_COUNT_SCREENED, 1);
 			return DBF_ACTION_ALLOW;
 		}
@@ -311,31 +444,19 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 	why = verdict_may_signal(b, srv);
 	if (why == DBF_WHY_NOT_OURS) /* nothing is enforced here: only observed */
 		return DBF_ACTION_ALLOW;
-	if (why)
-		return verdict_fail(b, cfg, why);
-	if (action == DBF_ACTION_DENY || action == DBF_ACTION_KILL) {
-		struct dbf_verdict *v = verdict_fact(b);
-
-		if (!j->top && verdict_count_nested(b) > 1)
-			action = DBF_ACTION_KILL;
-		*v = b->proto;
-		v->how = DBF_HOW_CACHE;
-		v->action = action;
-		v->signal =
-			verdict_signal(verdict_signal_of(action)) ? verdict_signal_of(action) : 0;
-		verdict_commit(b);
-		count_add(DBF_COUNT_CACHE_DENY, 1);
-		b->judged_action = action;
-		return action;
-	}
+	if (why == DBF_WHY_BUSY)
+		return verdict_fail(b, why);
+	if (action == DBF_ACTION_DENY || action == DBF_ACTION_KILL)
+		return verdict_deny(b, action);
 	/* Texts that CREATE FUNCTION merely checks are judged when they run. */
 	if (b->top_in_ddl && !j->top)
 		return DBF_ACTION_ALLOW;
-	why = hold_refusal(b, cfg);
+	if (!why)
+		why = hold_refusal(b, cfg);
 	if (!why)
 		why = hold_begin(b);
 	if (why)
-		return verdict_fail(b, cfg, why);
+		return verdict_fail(b, why);
 	b->hold_ptr = j->ptr;
 	b->hold_top = j->top;
 	return DBF_ACTION_NONE;
@@ -348,13 +469,15 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 static __always_inline bool verdict_again(struct backend *b, struct dbf_server *srv,
 					  struct dbf_config *cfg, u64 ptr, u32 gate, u32 exec_id)
 {
+	enum dbf_why why;
 	struct dbf_verdict *v;
 
 	if (b->judged_ptr != ptr || b->judged_cycle != b->cycle || b->judged_gen != cfg->policy_gen)
 		return true;
 	if (b->judged_action != DBF_ACTION_DENY && b->judged_action != DBF_ACTION_KILL)
 		return false;
-	if (verdict_may_signal(b, srv))
+	why = verdict_may_signal(b, srv);
+	if (why && why != DBF_WHY_FAULT)
 		return false;
 	v = verdict_fact(b);
 	v->ptr = ptr;

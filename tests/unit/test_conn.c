@@ -470,6 +470,89 @@ static void test_conn_held_inside(void)
 		   "session close exit 0\n");
 }
 
+/* What is held is judged by its own text or not at all: never by one that stood at the same address before a loss. */
+static void make_held_after_loss(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "SELECT harmless");
+	add_loss(f, 1); /* of the text that is held, at the same address */
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_HOLD, DBF_ACTION_NONE, 0, 0);
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_FAIL, DBF_ACTION_DENY, 0, 0);
+	add_ready(f, 'I');
+	add_parse(f, "DO");
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_text(f, DBF_FACT_PARSE, "SELECT inside", 0, 1);
+	add_loss(f, 1);
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_HOLD, DBF_ACTION_NONE, 0, 1);
+	add_verdict(f, DBF_GATE_EXECUTOR, DBF_HOW_HOLD, DBF_ACTION_NONE, 2, 2);
+	/* The same bytes again, told after the loss: these are known. */
+	add_text(f, DBF_FACT_PARSE, "SELECT inside", 0, 1);
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_HOLD, DBF_ACTION_NONE, 0, 3);
+	add_exit(f, 0);
+}
+
+static void test_conn_held_after_loss(void)
+{
+	check("held after a loss", make_held_after_loss,
+	      OPEN "gap 1 1\n"
+		   "1 simple 'SELECT harmless' unknown execs=0 !gap x1\n"
+		   "x1 unknown, 1 statements, xid 0, implicit\n"
+		   "gap 1 1\n"
+		   "hold 3:9 'SELECT inside'\n"
+		   "2 simple 'DO' unknown !gap x2\n"
+		   "x2 unknown, 1 statements, xid 0, implicit\n"
+		   "session close exit 0\n");
+}
+
+/* A long text is known by its first piece when it runs. If the rest is another's, so is every verdict. */
+static void add_long(struct facts *f, uint16_t kind, uint32_t id, const char *rest)
+{
+	static char first[DBF_TEXT_CHUNK];
+	struct dbf_exec e = { .text = { .ptr = f->ptr += 0x100, .length = DBF_TEXT_CHUNK - 1, .captured = DBF_TEXT_CHUNK - 1,
+					.flags = DBF_TEXT_MORE, .id = 1 },
+			      .exec_id = id, .parent_id = 1, .op = DBF_OP_UTILITY };
+
+	memset(first, 'x', sizeof(first));
+	facts_add(f, kind, 0, &e, kind == DBF_FACT_EXEC ? sizeof(e) : sizeof(e.text), first, DBF_TEXT_CHUNK - 1);
+	facts_add(f, DBF_FACT_TEXT, 0, NULL, 0, rest, strlen(rest));
+}
+
+static bool last_hold_faulty;
+
+static void see_hold(void *ctx, const struct conn_stmt *st)
+{
+	(void)ctx;
+	last_hold_faulty = st->missing & 1U << CONN_MISSING_TEXT_FAULT;
+}
+
+static void test_conn_held_long(void)
+{
+	static const char *const run[] = { "; SELECT 1", "; SELECT 2", "; SELECT", "; SELECT 11" };
+	static struct facts f;
+
+	for (unsigned i = 0; i < 4; i++) {
+		struct feeding g;
+
+		f = (struct facts){ 0 };
+		feeding_init(&g);
+		conn_table_free(g.table);
+		g.table = conn_table_new(&(struct conn_ops){ .session = log_session, .hold = see_hold,
+							     .statement = log_statement, .transaction = log_transaction,
+							     .gap = log_gap },
+					 &g);
+		opened(&f);
+		add_parse(&f, "DO");
+		add_run(&f, 1, DBF_OP_UTILITY, false);
+		add_long(&f, DBF_FACT_PARSE, 0, "; SELECT 1");
+		add_long(&f, DBF_FACT_EXEC, 2, run[i]);
+		add_verdict(&f, DBF_GATE_UTILITY, DBF_HOW_HOLD, DBF_ACTION_NONE, 2, 0);
+		last_hold_faulty = i == 0;
+		feed_facts(&g, &f, 0);
+		CHECK_MSG(last_hold_faulty == (i != 0), "%s", run[i]);
+		feeding_fini(&g);
+	}
+}
+
 /* --- transactions --- */
 
 static void simple(struct facts *f, uint32_t id, const char *text, const char *tag, uint32_t xid, char status)
@@ -718,6 +801,8 @@ static const struct test_case cases[] = {
 	{ "conn_denied", test_conn_denied },
 	{ "conn_held", test_conn_held },
 	{ "conn_held_inside", test_conn_held_inside },
+	{ "conn_held_after_loss", test_conn_held_after_loss },
+	{ "conn_held_long", test_conn_held_long },
 	{ "conn_transactions", test_conn_transactions },
 	{ "conn_transactions_inside", test_conn_transactions_inside },
 	{ "conn_ends", test_conn_ends },

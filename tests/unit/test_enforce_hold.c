@@ -145,9 +145,9 @@ static void test_hold_overdue(void)
 	open = hold(0, 7, false, now);
 	closed = hold(DBF_HOLD_SLOTS - 1, 8, true, now);
 	later = hold(9, 9, true, now + 1000);
-	CHECK_INT(hold_end_overdue(slots, now, DBF_BY_DEADMAN, &left), 0);	/* not past it yet */
+	CHECK_INT(hold_end_overdue(slots, DBF_HOLD_SLOTS, now, DBF_BY_DEADMAN, &left), 0);	/* not past it yet */
 	CHECK_INT(left, 3);
-	CHECK_INT(hold_end_overdue(slots, now + 1, DBF_BY_DEADMAN, &left), 2);
+	CHECK_INT(hold_end_overdue(slots, DBF_HOLD_SLOTS, now + 1, DBF_BY_DEADMAN, &left), 2);
 	CHECK_INT(left, 1);
 	CHECK_INT(end_of(open), 0);
 	CHECK_INT(end_of(closed), SIGINT);
@@ -157,7 +157,7 @@ static void test_hold_overdue(void)
 	CHECK_INT(hold_end(slots, DBF_HOLD_SLOTS - 1, 8, DBF_HOLD_ALLOWED, DBF_BY_KEEPER), -EALREADY);
 	CHECK_INT(hold_end(slots, 9, 9, DBF_HOLD_ALLOWED, DBF_BY_KEEPER), 0);
 	CHECK_INT(end_of(later), 0);
-	CHECK_INT(hold_end_overdue(slots, UINT64_MAX, DBF_BY_DEADMAN, &left), 0);
+	CHECK_INT(hold_end_overdue(slots, DBF_HOLD_SLOTS, UINT64_MAX, DBF_BY_DEADMAN, &left), 0);
 	CHECK_INT(left, 0);
 }
 
@@ -168,11 +168,11 @@ static void test_hold_release_all(void)
 	memset(slots, 0, sizeof(slots));
 	open = hold(3, 1, false, clock_mono_ns() + NS_PER_SEC * 100);
 	closed = hold(4, 1, true, clock_mono_ns() + NS_PER_SEC * 100);
-	CHECK_INT(hold_release_all(slots, DBF_BY_START), 2);
+	CHECK_INT(hold_release_all(slots, DBF_HOLD_SLOTS, DBF_BY_START), 2);
 	CHECK_INT(end_of(open), 0);
 	CHECK_INT(end_of(closed), SIGINT);
 	CHECK_INT(slots[3].resolver, DBF_BY_START);
-	CHECK_INT(hold_release_all(slots, DBF_BY_START), 0);
+	CHECK_INT(hold_release_all(slots, DBF_HOLD_SLOTS, DBF_BY_START), 0);
 }
 
 #define RACE_ROUNDS 30

@@ -36,23 +36,34 @@ static struct sql_engine *the_engine(void)
 	return engine;
 }
 
+enum found { NOTHING, OPEN, CLOSED };
+
+/* As the kernel does. */
+static enum found screen_look(const struct dbf_screen *s, const char *text, size_t len)
+{
+	enum found found = s->match_all == DBF_SCREEN_ALL	 ? CLOSED
+			   : s->match_all == DBF_SCREEN_ALL_OPEN ? OPEN
+								 : NOTHING;
+	unsigned state = 0, next;
+
+	if (found == CLOSED || !s->state_cnt)
+		return found;
+	for (size_t i = 0; i < len; i++) {
+		next = s->next[state][s->class_of[(unsigned char)text[i]]];
+		if (next & DBF_SCREEN_ACCEPT)
+			return CLOSED;
+		if (next & DBF_SCREEN_OPEN)
+			found = OPEN;
+		state = next & DBF_SCREEN_STATE;
+		CHECK_MSG(state < s->state_cnt, "transition to state %u of %u", state,
+			  s->state_cnt);
+	}
+	return found;
+}
+
 static bool screen_hits(const struct dbf_screen *s, const char *text, size_t len)
 {
-	unsigned state = 0;
-
-	if (s->match_all)
-		return true;
-	if (!s->state_cnt)
-		return false;
-	for (size_t i = 0; i < len; i++) {
-		state = s->next[state][s->class_of[(unsigned char)text[i]]];
-		if (state & DBF_SCREEN_ACCEPT)
-			return true;
-		if (state >= s->state_cnt)
-			return CHECK_MSG(false, "transition to state %u of %u", state,
-					 s->state_cnt);
-	}
-	return false;
+	return screen_look(s, text, len) != NOTHING;
 }
 
 static struct policy_set *load(const char *yaml)
@@ -77,6 +88,18 @@ static struct policy_set *load_rule(const char *when)
 		 "enforce\n"
 		 "  rules: [{name: r, action: deny, when: {%s}}]\n",
 		 when);
+	return load(yaml);
+}
+
+static struct policy_set *load_two(const char *open, const char *closed)
+{
+	static const char one[] = "apiVersion: dbfence.dev/v1\nkind: Policy\nmetadata: {name: %s}\nspec:\n  mode: enforce\n"
+				  "  on_failure: %s\n  rules: [{name: r, action: deny, when: {%s}}]\n";
+	static char yaml[8192];
+	int n = snprintf(yaml, sizeof(yaml), one, "lenient", "open", open);
+
+	n += snprintf(yaml + n, sizeof(yaml) - (size_t)n, "---\n");
+	snprintf(yaml + n, sizeof(yaml) - (size_t)n, one, "strict", "closed", closed);
 	return load(yaml);
 }
 
@@ -421,19 +444,91 @@ static void test_too_many_words(void)
 	CHECK(gave_up && fitted);
 }
 
+static struct policy_set *mixed;
+static struct dbf_screen mixed_screen;
+
+static bool load_mixed(void)
+{
+	if (!mixed)
+		mixed = load_two("effects: [modify, delete, session, notify]",
+				 "effects: [schema_destroy, schema_alter, privilege]");
+	return mixed && CHECK_INT(policy_compile_screen(mixed, &mixed_screen), 0);
+}
+
+/* What a closed policy denies has a word of its own. */
+static void check_mixed(const struct sql_facts *facts, const char *text)
+{
+	struct identity who = {.engine = "postgresql"};
+	struct policy_decision d;
+
+	check_sound(mixed, &mixed_screen, facts, text, "one of two policies");
+	policy_eval(mixed, facts, &who, &d);
+	for (unsigned i = 0; i < d.match_cnt; i++)
+		if (!strcmp(d.matches[i].policy, "strict"))
+			CHECK_MSG(screen_look(&mixed_screen, text, strlen(text)) == CLOSED,
+				  "the closed policy denies, and would not be asked for: %s", text);
+}
+
+static void test_mixed(void)
+{
+	if (load_mixed())
+		for_all(check_mixed, COUNT(variants));
+}
+
+/* Which fail mode a text falls by: that of the policies whose rules need it judged. */
+static void test_fail_modes(void)
+{
+	static const struct {
+		const char *open, *closed, *text;
+		enum found want;
+	} tests[] = {
+	    {"effects: [modify]", "effects: [schema_destroy]", "SELECT 1", NOTHING},
+	    {"effects: [modify]", "effects: [schema_destroy]", "UPDATE t SET a = 1", OPEN},
+	    {"effects: [modify]", "effects: [schema_destroy]", "DROP TABLE t", CLOSED},
+	    {"effects: [modify]", "effects: [schema_destroy]", "UPDATE t SET a = 1; DROP TABLE t", CLOSED},
+	    {"effects: [modify]", "effects: [schema_destroy]", "DROP TABLE t; UPDATE t SET a = 1", CLOSED},
+	    /* One word in another. */
+	    {"objects: [secret]", "objects: [secret_table]", "SELECT * FROM secret", OPEN},
+	    {"objects: [secret]", "objects: [secret_table]", "SELECT * FROM secret_table", CLOSED},
+	    {"objects: [secret]", "objects: [top_secret]", "SELECT * FROM top_secret", CLOSED},
+	    {"objects: [top_secret]", "objects: [secret]", "SELECT * FROM top_secret", CLOSED},
+	    {"objects: [secret]", "objects: [secret]", "SELECT * FROM secret", CLOSED},
+	    {"objects: [arrow]", "objects: [rows]", "SELECT * FROM arrows", CLOSED},
+	    {"objects: [crows]", "objects: [row_level]", "SELECT * FROM crow_level", CLOSED},
+	    /* Escapes count for those that name something. */
+	    {"objects: [secret]", "commands: ['DROP *']", "SELECT * FROM U&\"\\0073ecret\"", OPEN},
+	    {"effects: [schema_destroy]", "objects: [secret]", "SELECT * FROM U&\"\\0073ecret\"", CLOSED},
+	    /* Every text is a candidate, for one of them. */
+	    {"effects: [read]", "effects: [schema_destroy]", "SELECT 1", OPEN},
+	    {"effects: [read]", "effects: [schema_destroy]", "DROP TABLE t", CLOSED},
+	    {"effects: [schema_destroy]", "effects: [read]", "SELECT 1", CLOSED},
+	};
+
+	for (unsigned i = 0; i < COUNT(tests); i++) {
+		struct policy_set *set = load_two(tests[i].open, tests[i].closed);
+
+		if (!set)
+			continue;
+		CHECK_INT(policy_compile_screen(set, &screen), 0);
+		CHECK_MSG(screen_look(&screen, tests[i].text, strlen(tests[i].text)) == tests[i].want,
+			  "open {%s}, closed {%s}: %s", tests[i].open, tests[i].closed, tests[i].text);
+		policy_set_free(set);
+	}
+}
+
 /* The automaton finds exactly the words, wherever they stand and whatever stands before. */
 static void test_automaton(void)
 {
-	unsigned seed = 12345, hits = 0;
+	unsigned seed = 12345, hits[3] = {0};
 	struct words words;
 	char text[64];
 
-	if (!load_shipped())
+	if (!load_mixed())
 		return;
 	words_init(&words);
-	words_of_set(&words, shipped);
+	words_of_set(&words, mixed);
 	for (unsigned round = 0; round < 200000; round++) {
-		bool want = false;
+		enum found want = NOTHING;
 		unsigned len;
 
 		/* Words, cut at random and glued together, so that failures lead into the middle of
@@ -452,14 +547,16 @@ static void test_automaton(void)
 			if (len > sizeof(text) - WORD_MAX - 1)
 				break;
 		}
-		for (unsigned i = 0; i < words.cnt && !want; i++)
-			want = memmem(text, len, words.v[i].text, words.v[i].len) != NULL;
-		hits += want;
-		if (!CHECK_MSG(screen_hits(&shipped_screen, text, len) == want, "%.*s", (int)len,
+		for (unsigned i = 0; i < words.cnt && want != CLOSED; i++)
+			if (memmem(text, len, words.v[i].text, words.v[i].len))
+				want = words.v[i].open ? OPEN : CLOSED;
+		hits[want]++;
+		if (!CHECK_MSG(screen_look(&mixed_screen, text, len) == want, "%.*s", (int)len,
 			       text))
 			break;
 	}
-	CHECK(hits > 1000 && hits < 199000);
+	CHECK_MSG(hits[NOTHING] > 1000 && hits[OPEN] > 1000 && hits[CLOSED] > 1000, "%u %u %u", hits[NOTHING],
+		  hits[OPEN], hits[CLOSED]);
 	words_fini(&words);
 }
 
@@ -496,7 +593,8 @@ static void test_speed(void)
 static void test_done(void)
 {
 	policy_set_free(shipped);
-	shipped = NULL;
+	policy_set_free(mixed);
+	shipped = mixed = NULL;
 	sql_engine_free(engine);
 	engine = NULL;
 }
@@ -505,6 +603,7 @@ static const struct test_case cases[] = {
     {"effects", test_effects},	   {"everything_named", test_everything_named},
     {"shipped", test_shipped},	   {"hidden_names", test_hidden_names},
     {"shapes", test_shapes},	   {"too_many_words", test_too_many_words},
+    {"mixed", test_mixed},	   {"fail_modes", test_fail_modes},
     {"automaton", test_automaton}, {"speed", test_speed},
     {"done", test_done},
 };

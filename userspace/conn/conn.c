@@ -264,7 +264,7 @@ static struct stmt *exec_extended(struct conn_table *t, struct conn_session *s,
 {
 	struct stmt *st = stmt_by_exec(s, e->exec_id);
 
-	s->state->text_target = NULL; /* the rest of a text that is known already */
+	s->state->text_target = s->state->text_check = NULL; /* the rest is known already */
 	s->state->judged = st;
 	if (!st) {
 		st = stmt_new(t, s, e->flags & DBF_EXEC_SIMPLE ? CONN_SIMPLE : CONN_EXTENDED,
@@ -422,6 +422,13 @@ static void fact_error(struct conn_table *t, struct conn_session *s, const struc
 	}
 }
 
+/* What a verdict without an execution is about: the text that was told last with that address. What
+ * was told before a loss is another one's by now, for all we know. */
+static bool is_text_at(const struct stmt *st, uint64_t ptr)
+{
+	return st->ptr == ptr && !st->stale;
+}
+
 static struct stmt *verdict_target(struct conn_session *s, const struct dbf_verdict *v)
 {
 	struct conn_state *cs = s->state;
@@ -434,15 +441,17 @@ static struct stmt *verdict_target(struct conn_session *s, const struct dbf_verd
 			       : NULL;
 	if (st)
 		return st;
-	if (cs->judged && cs->judged->ptr == v->ptr)
+	if (cs->judged && is_text_at(cs->judged, v->ptr))
 		return cs->judged;
+	if (v->how == DBF_HOW_HOLD) /* its text comes right before it, or was lost */
+		return NULL;
 	for (unsigned i = cs->top_cnt; i-- > 0;) {
 		struct stmt *top = cs->tops[i];
 
 		for (unsigned k = top->nested_cnt; k-- > 0;)
-			if (top->nested[k]->ptr == v->ptr && !top->nested[k]->pub.began)
+			if (is_text_at(top->nested[k], v->ptr) && !top->nested[k]->pub.began)
 				return top->nested[k];
-		if (top->ptr == v->ptr)
+		if (is_text_at(top, v->ptr))
 			return top;
 	}
 	return NULL;
@@ -541,6 +550,31 @@ static void fact_exit(struct conn_table *t, struct conn_session *s, const struct
 	session_free(t, s);
 }
 
+/* One more piece of the last text. */
+static void fact_text(struct conn_state *cs, const struct batch_fact *f)
+{
+	struct stmt *st = cs->text_target, *known = cs->text_check;
+
+	if (st) {
+		st->pub.length_is_minimum = f->arg != 0;
+		stmt_append_text(st, f->bytes, f->len);
+		if (f->arg == 2)
+			st->pub.missing |= 1U << CONN_MISSING_TEXT_LIMIT;
+		if (f->arg == 3)
+			st->pub.missing |= 1U << CONN_MISSING_TEXT_FAULT;
+	} else if (known) {
+		if (known->pub.captured - cs->text_at < f->len ||
+		    memcmp(known->pub.text + cs->text_at, f->bytes, f->len) ||
+		    (!f->arg && known->pub.captured != cs->text_at + f->len)) {
+			/* It was another one after all: whose verdict would it be? */
+			known->pub.missing |= 1U << CONN_MISSING_TEXT_FAULT;
+			cs->text_check = NULL;
+			return;
+		}
+		cs->text_at += f->len;
+	}
+}
+
 /* False when the session is gone. */
 static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct batch_fact *f)
 {
@@ -551,16 +585,7 @@ static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct
 	switch (f->kind) {
 	case DBF_FACT_OPEN: fact_open(t, s, f); break;
 	case DBF_FACT_PARSE: fact_parse(t, s, f); break;
-	case DBF_FACT_TEXT:
-		if (cs->text_target) {
-			cs->text_target->pub.length_is_minimum = f->arg != 0;
-			stmt_append_text(cs->text_target, f->bytes, f->len);
-			if (f->arg == 2)
-				cs->text_target->pub.missing |= 1U << CONN_MISSING_TEXT_LIMIT;
-			if (f->arg == 3)
-				cs->text_target->pub.missing |= 1U << CONN_MISSING_TEXT_FAULT;
-		}
-		break;
+	case DBF_FACT_TEXT: fact_text(cs, f); break;
 	case DBF_FACT_EXEC:
 		if (((const struct dbf_exec *)f->head)->flags & DBF_EXEC_TOP)
 			exec_top(t, s, f->head, f);

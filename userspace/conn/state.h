@@ -23,6 +23,7 @@ struct stmt {
 	uint32_t exec_id;
 	uint64_t text_hash;
 	bool more; /* only the first piece of its text was here when it was made */
+	bool stale; /* facts are missing since its address was told: another text may stand there */
 	char *buf; /* owned: the text */
 	size_t cap;
 	char name[DBF_NAME_BYTES];
@@ -49,6 +50,8 @@ struct conn_state {
 	unsigned top_cnt, top_cap;
 	struct stmt *current;	  /* the top-level statement that runs; nested ones hang there */
 	struct stmt *text_target; /* gets the next DBF_FACT_TEXT */
+	struct stmt *text_check; /* has it already, by its beginning: the rest must be the same */
+	size_t text_at;		 /* of text_check, where the rest begins */
 	struct stmt *judged; /* of the last text: a verdict that names no execution is about it */
 	struct stmt
 		*parsed; /* owned; answered by '1' last: what fails before it runs is this text */

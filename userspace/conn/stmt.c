@@ -89,6 +89,8 @@ static void forget(struct conn_state *cs, const struct stmt *top)
 		cs->current = NULL;
 	if (is_of(cs->text_target, top))
 		cs->text_target = NULL;
+	if (is_of(cs->text_check, top))
+		cs->text_check = NULL;
 	if (is_of(cs->judged, top))
 		cs->judged = NULL;
 	if (is_of(cs->held, top))
@@ -173,6 +175,7 @@ struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct s
 	}
 	cs->tops[cs->top_cnt++] = st;
 	cs->text_target = cs->judged = st;
+	cs->text_check = NULL;
 	if (cs->gap)
 		st->pub.missing |= 1U << CONN_MISSING_GAP;
 	if (!cs->xact_open) {
@@ -190,8 +193,9 @@ static struct stmt *merge_into(struct conn_table *t, struct conn_session *s, str
 			       struct stmt *st)
 {
 	old->ptr = st->ptr;
+	old->stale = false;
 	stmt_free(t, st);
-	s->state->text_target = NULL;
+	s->state->text_target = s->state->text_check = NULL;
 	s->state->judged = old;
 	return old;
 }
@@ -205,7 +209,8 @@ static struct stmt *parsed_before(struct stmt *top, const struct stmt *st)
 	for (unsigned i = top->nested_cnt; i-- > 0;) {
 		struct stmt *old = top->nested[i];
 
-		if (old->state != STMT_PARSED || old->pub.began || !old->more ||
+		if (old->state != STMT_PARSED || old->pub.began || !old->more || old->stale ||
+		    old->pub.sqlstate[0] || old->pub.escapes != st->pub.escapes ||
 		    old->pub.parent_id != st->pub.parent_id)
 			continue;
 		if (old->pub.captured >= st->pub.captured &&
@@ -238,7 +243,7 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 
 		if ((!ran && old->pub.mode != st->pub.mode) ||
 		    (ran && old->pub.mode >= 2 && old->pub.sqlstate[0]) || (!ran && old->pub.began) || old->pub.xact != st->pub.xact ||
-		    old->text_hash != st->text_hash || old->pub.parent_id != st->pub.parent_id ||
+		    old->pub.escapes != st->pub.escapes || old->text_hash != st->text_hash || old->pub.parent_id != st->pub.parent_id ||
 		    old->pub.captured != st->pub.captured ||
 		    memcmp(old->pub.text, st->pub.text, st->pub.captured))
 			continue;
@@ -246,9 +251,14 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 	}
 	if (ran && st->more) {
 		struct stmt *old = parsed_before(top, st);
+		size_t at = st->pub.captured;
 
-		if (old)
-			return merge_into(t, s, old, st);
+		if (old) {
+			merge_into(t, s, old, st);
+			cs->text_check = old;
+			cs->text_at = at;
+			return old;
+		}
 	}
 	if (!grow((void **)&top->nested, &top->nested_cap, top->nested_cnt, sizeof(*top->nested),
 		  STATE_NESTED_MAX)) {
@@ -261,6 +271,7 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 	st->top = top;
 	top->nested[top->nested_cnt++] = st;
 	cs->text_target = cs->judged = st;
+	cs->text_check = NULL;
 	return st;
 }
 
@@ -620,12 +631,15 @@ void stmt_mark_gap(struct conn_session *s)
 
 	cs->gap = true;
 	cs->reply_open = false;
-	cs->text_target = NULL;
+	cs->text_target = cs->text_check = NULL;
 	cs->judged = NULL;
 	for (unsigned i = 0; i < cs->top_cnt; i++) {
 		struct stmt *st = cs->tops[i];
 
 		st->pub.missing |= 1U << CONN_MISSING_GAP;
+		st->stale = true;
+		for (unsigned k = 0; k < st->nested_cnt; k++)
+			st->nested[k]->stale = true;
 		if (st->state != STMT_DONE && !st->pub.sqlstate[0])
 			st->state = STMT_LOST;
 	}

@@ -25,7 +25,7 @@ int deadman_run(const struct deadman *d)
 		if (!gone_ns && p.revents && read(d->keeper_fd, &byte, 1) <= 0)
 			gone_ns = now;
 		__atomic_store_n(&d->vitals->deadman_beat_ns, now, __ATOMIC_RELEASE);
-		hold_end_overdue(d->slots, now, DBF_BY_DEADMAN, &open);
+		hold_end_overdue(d->slots, DBF_HOLD_SLOTS, now, DBF_BY_DEADMAN, &open);
 		if (gone_ns && !open && now - gone_ns > LAST_WATCH_NS)
 			return 0;
 	}

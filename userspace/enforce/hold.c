@@ -54,13 +54,13 @@ static void end_by_fail_mode(struct dbf_hold_slot *slots, uint32_t index, uint64
 		 slots[index].fail_closed ? DBF_HOLD_DENIED : DBF_HOLD_ALLOWED, by);
 }
 
-unsigned hold_end_overdue(struct dbf_hold_slot *slots, uint64_t now_ns, enum dbf_resolver by,
-			  unsigned *open)
+unsigned hold_end_overdue(struct dbf_hold_slot *slots, unsigned cnt, uint64_t now_ns,
+			  enum dbf_resolver by, unsigned *open)
 {
 	unsigned ended = 0;
 
 	*open = 0;
-	for (uint32_t i = 0; i < DBF_HOLD_SLOTS; i++) {
+	for (uint32_t i = 0; i < cnt; i++) {
 		uint64_t state = __atomic_load_n(&slots[i].state, __ATOMIC_ACQUIRE);
 
 		if (DBF_STATE_OF(state) != DBF_HOLD_OPEN)
@@ -75,11 +75,11 @@ unsigned hold_end_overdue(struct dbf_hold_slot *slots, uint64_t now_ns, enum dbf
 	return ended;
 }
 
-unsigned hold_release_all(struct dbf_hold_slot *slots, enum dbf_resolver by)
+unsigned hold_release_all(struct dbf_hold_slot *slots, unsigned cnt, enum dbf_resolver by)
 {
 	unsigned open;
 
-	return hold_end_overdue(slots, UINT64_MAX, by, &open);
+	return hold_end_overdue(slots, cnt, UINT64_MAX, by, &open);
 }
 
 const char *hold_resolver_name(enum dbf_resolver by)

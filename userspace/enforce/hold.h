@@ -23,13 +23,13 @@
 int hold_end(struct dbf_hold_slot *slots, uint32_t index, uint32_t seq, enum dbf_hold_state to,
 	     enum dbf_resolver by);
 
-/* End every hold whose deadline is past @now_ns, as its fail mode says. Returns how many; *open
- * counts those that remain. */
-unsigned hold_end_overdue(struct dbf_hold_slot *slots, uint64_t now_ns, enum dbf_resolver by,
-			  unsigned *open);
+/* End every hold in @cnt slots whose deadline is past @now_ns, as its fail mode says. Returns how
+ * many; *open counts those that remain. */
+unsigned hold_end_overdue(struct dbf_hold_slot *slots, unsigned cnt, uint64_t now_ns,
+			  enum dbf_resolver by, unsigned *open);
 
 /* End every hold, as its fail mode says. Returns how many. */
-unsigned hold_release_all(struct dbf_hold_slot *slots, enum dbf_resolver by);
+unsigned hold_release_all(struct dbf_hold_slot *slots, unsigned cnt, enum dbf_resolver by);
 
 const char *hold_resolver_name(enum dbf_resolver by); /* "keeper" "dead-man" "kernel" "start" */
 

@@ -349,11 +349,11 @@ void kernel_close(struct kernel *k, enum kernel_end end)
 	for (int i = 0; i < TRACEPOINTS; i++)
 		bpf_link__destroy(k->tracepoints[i]);
 	if (k->vitals)
-		munmap(k->vitals, (size_t)sysconf(_SC_PAGESIZE));
+		munmap(k->vitals, sizeof(*k->vitals));
 	if (k->holds)
-		munmap(k->holds, (size_t)sysconf(_SC_PAGESIZE));
+		munmap(k->holds, DBF_HOLD_SLOTS * sizeof(*k->holds));
 	if (k->doorbell)
-		munmap(k->doorbell, (size_t)sysconf(_SC_PAGESIZE));
+		munmap(k->doorbell, sizeof(*k->doorbell));
 	dbfence_bpf__destroy(k->skel);
 	free(k);
 }
@@ -751,7 +751,7 @@ const struct dbf_vitals *kernel_drop_pages(const struct kernel *k)
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	void *p;
 
-	munmap(k->holds, page);
+	munmap(k->holds, DBF_HOLD_SLOTS * sizeof(*k->holds));
 	munmap(k->vitals, page);
 	/* A mapping made without PROT_WRITE loses the right to get it back, unlike one that only lost it to mprotect. */
 	p = mmap(NULL, page, PROT_READ, MAP_SHARED, bpf_map__fd(k->skel->maps.vitals), 0);

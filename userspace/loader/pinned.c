@@ -89,10 +89,34 @@ void *pinned_map(int fd, size_t len)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+/* A daemon before this one may have had another number of slots. */
+static unsigned release_pinned(const char *pin_dir)
+{
+	struct dbf_hold_slot *slots = NULL;
+	struct bpf_map_info info = {};
+	uint32_t len = sizeof(info);
+	unsigned released = 0;
+	char path[400];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/holds", pin_dir);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return 0;
+	if (!bpf_obj_get_info_by_fd(fd, &info, &len) && info.value_size == sizeof(*slots) &&
+	    info.max_entries <= DBF_HOLD_SLOTS)
+		slots = pinned_map(fd, info.max_entries * sizeof(*slots));
+	if (slots) {
+		released = hold_release_all(slots, info.max_entries, DBF_BY_START);
+		munmap(slots, info.max_entries * sizeof(*slots));
+	}
+	close(fd);
+	return released;
+}
+
 void kernel_recover(const char *pin_dir, unsigned *released, uint64_t *generation)
 {
 	struct dbf_config config = {};
-	struct dbf_hold_slot *slots;
 	uint32_t zero = 0;
 	char path[400];
 	int fd;
@@ -101,15 +125,7 @@ void kernel_recover(const char *pin_dir, unsigned *released, uint64_t *generatio
 	*generation = 0;
 	if (!pin_dir)
 		pin_dir = KERNEL_PIN_DIR;
-	snprintf(path, sizeof(path), "%s/holds", pin_dir);
-	fd = bpf_obj_get(path);
-	slots = fd < 0 ? NULL : pinned_map(fd, DBF_HOLD_SLOTS * sizeof(*slots));
-	if (slots) {
-		*released = hold_release_all(slots, DBF_BY_START);
-		munmap(slots, (size_t)sysconf(_SC_PAGESIZE));
-	}
-	if (fd >= 0)
-		close(fd);
+	*released = release_pinned(pin_dir);
 	snprintf(path, sizeof(path), "%s/configs", pin_dir);
 	fd = bpf_obj_get(path);
 	if (fd >= 0 && !bpf_map_lookup_elem(fd, &zero, &config))
@@ -172,10 +188,6 @@ static void disable_pinned(const char *pin_dir)
 
 int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, struct err *err)
 {
-	struct dbf_hold_slot *slots;
-	char path[400];
-	int fd;
-
 	*released = *removed = 0;
 	if (!pin_dir)
 		pin_dir = KERNEL_PIN_DIR;
@@ -183,16 +195,7 @@ int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, st
 		return err_set(err, -ENOENT, "nothing is pinned under %s", pin_dir);
 	disable_pinned(pin_dir);
 	pinned_remove_links(pin_dir, NULL, removed); /* no new hold from here on */
-	snprintf(path, sizeof(path), "%s/holds", pin_dir);
-	fd = bpf_obj_get(path);
-	if (fd >= 0) {
-		slots = pinned_map(fd, DBF_HOLD_SLOTS * sizeof(*slots));
-		if (slots) {
-			*released = hold_release_all(slots, DBF_BY_START);
-			munmap(slots, (size_t)sysconf(_SC_PAGESIZE));
-		}
-		close(fd);
-	}
+	*released = release_pinned(pin_dir);
 	pinned_remove_dir(pin_dir, removed);
 	if (!access(pin_dir, F_OK))
 		return err_set(err, -EBUSY, "%s could not be removed: %s", pin_dir,

@@ -11,6 +11,9 @@
  * one, and what no word uses as class 0. If words do not fit into the automaton they are shortened,
  * since a word's beginning is as necessary as the word; if that is not enough, the screen lets
  * every text be a candidate.
+ *
+ * Words that only rules of open policies need are marked, so that a text which nobody can judge falls
+ * by the fail mode of those that need it judged. Without a closed policy there is nothing to mark.
  */
 #include "policy/words.h"
 
@@ -23,7 +26,7 @@
 static void screen_match_all(struct dbf_screen *screen)
 {
 	memset(screen, 0, sizeof(*screen));
-	screen->match_all = 1;
+	screen->match_all = DBF_SCREEN_ALL;
 	screen->state_cnt = 1;
 }
 
@@ -63,27 +66,28 @@ static int make_classes(const struct words *words, struct dbf_screen *screen)
  */
 static int make_trie(const struct words *words, unsigned max_len, struct dbf_screen *screen)
 {
-	unsigned state, len;
+	unsigned state, len, ends;
 	dbf_u16 *next;
 
 	screen->state_cnt = 1;
 	for (unsigned i = 0; i < words->cnt; i++) {
 		len = words->v[i].len < max_len ? words->v[i].len : max_len;
+		ends = words->v[i].open ? DBF_SCREEN_OPEN : DBF_SCREEN_ACCEPT;
 		state = 0;
 		for (unsigned c = 0; c < len; c++) {
 			next = &screen->next[state]
 					    [screen->class_of[(unsigned char)words->v[i].text[c]]];
-			/* A shorter word ends on the way: this one adds nothing. */
-			if (*next & DBF_SCREEN_ACCEPT)
+			/* A shorter word that says as much ends on the way: this one adds nothing. */
+			if (*next & (ends | DBF_SCREEN_ACCEPT))
 				break;
 			if (!*next) {
 				if (screen->state_cnt == DBF_SCREEN_STATES)
 					return -E2BIG;
 				*next = (dbf_u16)screen->state_cnt++;
 			}
-			state = *next;
+			state = *next & DBF_SCREEN_STATE;
 			if (c + 1 == len)
-				*next |= DBF_SCREEN_ACCEPT;
+				*next |= (dbf_u16)ends;
 		}
 	}
 	return 0;
@@ -105,7 +109,7 @@ static int make_links(struct dbf_screen *screen)
 	}
 	for (unsigned c = 0; c < DBF_SCREEN_CLASSES; c++)
 		if (screen->next[0][c])
-			queue[tail++] = screen->next[0][c] & ~DBF_SCREEN_ACCEPT;
+			queue[tail++] = screen->next[0][c] & DBF_SCREEN_STATE;
 	while (head < tail) {
 		state = queue[head++];
 		for (unsigned c = 0; c < DBF_SCREEN_CLASSES; c++) {
@@ -115,9 +119,9 @@ static int make_links(struct dbf_screen *screen)
 				*next = by_suffix;
 				continue;
 			}
-			to = *next & ~DBF_SCREEN_ACCEPT;
-			fail[to] = by_suffix & ~DBF_SCREEN_ACCEPT;
-			*next |= by_suffix & DBF_SCREEN_ACCEPT;
+			to = *next & DBF_SCREEN_STATE;
+			fail[to] = by_suffix & DBF_SCREEN_STATE;
+			*next |= by_suffix & (DBF_SCREEN_ACCEPT | DBF_SCREEN_OPEN);
 			queue[tail++] = (dbf_u16)to;
 		}
 	}
@@ -159,10 +163,12 @@ int policy_compile_screen(const struct policy_set *set, struct dbf_screen *scree
 	words_init(&words);
 	words_of_set(&words, set);
 	err = words.err;
-	if (!err && (words.all || !words.cnt))
+	if (!err && (words.all || (!words.cnt && !words.open_all)))
 		screen_match_all(screen);
 	else if (!err)
 		err = build(&words, screen);
+	if (!err && words.open_all && !screen->match_all)
+		screen->match_all = DBF_SCREEN_ALL_OPEN;
 	words_fini(&words);
 	return err;
 }

@@ -64,6 +64,7 @@ static void words_add(struct words *words, const char *text, size_t len)
 	}
 	v = &words->v[words->cnt++];
 	v->len = (unsigned char)len;
+	v->open = words->open;
 	for (size_t i = 0; i < len; i++)
 		v->text[i] =
 		    text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] + 'a' - 'A') : text[i];
@@ -102,20 +103,25 @@ static void words_move(struct words *to, struct words *from)
 {
 	for (unsigned i = 0; i < from->cnt; i++)
 		words_add(to, from->v[i].text, from->v[i].len);
-	to->all |= from->all;
-	to->names |= from->names;
+	*(to->open ? &to->open_all : &to->all) |= from->all;
+	*(to->open ? &to->open_names : &to->names) |= from->names;
 	if (from->err)
 		to->err = from->err;
 	words_fini(from);
 }
 
+static int by_text(const struct word *x, const struct word *y)
+{
+	return x->len != y->len ? (int)x->len - (int)y->len : memcmp(x->text, y->text, x->len);
+}
+
+/* Of two that are equal the one that says more comes first. */
 static int by_length(const void *a, const void *b)
 {
 	const struct word *x = a, *y = b;
+	int order = by_text(x, y);
 
-	if (x->len != y->len)
-		return (int)x->len - (int)y->len;
-	return memcmp(x->text, y->text, x->len);
+	return order ? order : x->open - y->open;
 }
 
 /* Quadratic only up to this many words; beyond, superfluous words just cost states. */
@@ -129,12 +135,13 @@ void words_tidy(struct words *words)
 		qsort(words->v, words->cnt, sizeof(*words->v), by_length);
 	for (unsigned i = 0; i < words->cnt; i++) {
 		for (k = 0; k < kept && k < TIDY_MAX; k++)
-			if (memmem(words->v[i].text, words->v[i].len, words->v[k].text,
+			if ((!words->v[k].open || words->v[i].open) &&
+			    memmem(words->v[i].text, words->v[i].len, words->v[k].text,
 				   words->v[k].len))
 				break;
 		if (k < kept && k < TIDY_MAX)
 			continue;
-		if (kept && !by_length(&words->v[kept - 1], &words->v[i]))
+		if (kept && !by_text(&words->v[kept - 1], &words->v[i]))
 			continue;
 		words->v[kept++] = words->v[i];
 	}
@@ -445,17 +452,35 @@ void words_of_rule(struct words *words, const struct rule *rule)
 	words_move(words, &best);
 }
 
+/* When every text is a candidate for open policies' rules, only the others' words tell something. */
+static void words_drop_open(struct words *words)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < words->cnt; i++)
+		if (!words->v[i].open)
+			words->v[kept++] = words->v[i];
+	words->cnt = kept;
+}
+
 void words_of_set(struct words *words, const struct policy_set *set)
 {
+	struct policy_summary summary;
 	const struct rule *rule;
 
+	policy_set_summary(set, &summary);
 	for (unsigned p = 0; p < set->policy_cnt; p++)
 		for (unsigned r = 0; r < set->policies[p].rule_cnt && !words->all; r++) {
 			rule = &set->policies[p].rules[r];
+			words->open = summary.fails_closed &&
+				      set->policies[p].on_failure != POLICY_FAIL_CLOSED;
 			if (rule->match.mode == POLICY_ENFORCE && rule_blocks(rule))
 				words_of_rule(words, rule);
 		}
-	if (words->names)
+	words->open = !words->names;
+	if (words->names || words->open_names)
 		words_add_list(words, "u&\" \"\" \\u");
+	if (words->open_all)
+		words_drop_open(words);
 	words_tidy(words);
 }

@@ -15,20 +15,23 @@
 
 struct word {
 	unsigned char len;
+	bool open; /* only rules of open policies need it, and there are closed ones */
 	char text[WORD_MAX]; /* lower case, ASCII; WORD_END for what ends an identifier */
 };
 
 struct words {
 	struct word *v; /* owned */
 	unsigned cnt, cap;
+	bool open;  /* what is added is needed by rules of open policies only */
 	bool all;   /* no set of words is necessary: every text is a candidate */
 	bool names; /* some words are names, which can be written with escapes */
+	bool open_all, open_names; /* the same, for what was added as open */
 	int err;    /* -ENOMEM, sticky */
 };
 
 void words_init(struct words *words);
 void words_fini(struct words *words);
-/* Sorted, without duplicates and without words that contain another one. */
+/* Sorted, without duplicates and without words that contain another one that says as much. */
 void words_tidy(struct words *words);
 
 /* The necessary words of one effect, of one rule, and of all enforcing rules that deny or kill. */

@@ -8,6 +8,8 @@
  *   FREE ──(program)──▶ OPEN ──(keeper or dead-man)──▶ ALLOWED / DENIED / KILLED ──(program, at the backend's
  *    ▲                                                                              next gate or exit)──┐
  *    └──────────────────────────────────── sequence + 1 ────────────────────────────────────────────────┘
+ *
+ * When no slot is free, the one that was ALLOWED longest ago is taken for another backend, with sequence + 1.
  */
 #ifndef DBFENCE_ABI_SHARED_H
 #define DBFENCE_ABI_SHARED_H
@@ -15,7 +17,8 @@
 #include "dbfence/abi/record.h"
 
 #define DBF_SERVERS 32
-#define DBF_HOLD_SLOTS 64
+#define DBF_HOLDS_MAX 64	/* statements of one cluster held at once, at most */
+#define DBF_HOLD_SLOTS 256	/* more: one stays taken until its backend collects how its hold ended */
 
 enum dbf_hold_state {
 	DBF_HOLD_FREE, DBF_HOLD_CLAIMED, DBF_HOLD_OPEN, DBF_HOLD_ALLOWED, DBF_HOLD_DENIED, DBF_HOLD_KILLED, DBF_HOLD_STATE_MAX
@@ -55,6 +58,8 @@ enum dbf_count {
 	DBF_COUNT_SIGNALS,
 	DBF_COUNT_SIGNAL_ERRORS,
 	DBF_COUNT_TIMER_RELEASES,
+	DBF_COUNT_HOLD_ENDS_LOST,	/* a slot was taken for another hold before its backend said how its own ended */
+	DBF_COUNT_STATE_FAULTS,	/* variables of the server that decide something and could not be read */
 	DBF_COUNT_MAX = 32
 };
 
@@ -75,7 +80,7 @@ struct dbf_doorbell {
 struct dbf_config {
 	dbf_u32 policy_gen;	/* 0: nothing loaded */
 	dbf_u32 enforce;	/* some rule denies or kills */
-	dbf_u32 fail_closed;
+	dbf_u32 fail_closed;	/* some closed policy is enforced: texts that it may need judged fall closed */
 	dbf_u32 max_holds;
 	dbf_u64 hold_ns;
 	dbf_u64 beat_max_ns;

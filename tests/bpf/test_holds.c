@@ -1,0 +1,559 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Beginning and ending holds, without a server and without a daemon: this program exports what the
+ * probes look for, plays postmaster, and forks backends that parse what they are told to. The test
+ * is the keeper: it writes the heartbeats, resolves holds and reads the ring. Needs root.
+ */
+#include "../lib/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "core/clock.h"
+#include "enforce/hold.h"
+#include "loader/kernel.h"
+#include "source/batch.h"
+#include "source/ring.h"
+
+#define FOREVER_NS (3600 * NS_PER_SEC)
+#define RING_BYTES (1 << 20)
+
+/* --- what a server exports ------------------------------------------------------------------------------ */
+
+/* Each alone on a page of this file, so that its page can be dropped and read again. */
+#define OWN_PAGE __attribute__((aligned(4096), section(".data")))
+
+struct one_page {
+	union {
+		volatile int number;
+		void *volatile pointer;
+		volatile bool flag;
+		char bytes[4096];
+	};
+};
+
+extern struct one_page InterruptHoldoffCount, QueryCancelHoldoffCount, CritSectionCount, MyProcPort,
+	am_walsender, ParallelWorkerNumber, standard_conforming_strings;
+extern const char *volatile debug_query_string;
+extern void *volatile ActivePortal;
+void raw_parser(const char *text, int mode);
+void ExecutorRun(void *query_desc);
+void ExecutorEnd(void *query_desc);
+void ProcessUtility(void *stmt, const char *text, bool read_only, int context);
+void secure_write(void *port, void *bytes, size_t len);
+
+struct one_page InterruptHoldoffCount OWN_PAGE, QueryCancelHoldoffCount OWN_PAGE, CritSectionCount OWN_PAGE,
+	MyProcPort OWN_PAGE, am_walsender OWN_PAGE;
+struct one_page ParallelWorkerNumber OWN_PAGE = { .number = -1 };
+struct one_page standard_conforming_strings OWN_PAGE = { .flag = true };
+const char *volatile debug_query_string;
+void *volatile ActivePortal;
+static volatile uint64_t calls;
+
+__attribute__((noinline)) void raw_parser(const char *text, int mode)
+{
+	calls += (uint64_t)text + (uint64_t)mode;
+}
+
+__attribute__((noinline)) void ExecutorRun(void *query_desc)
+{
+	calls += (uint64_t)query_desc + 1;
+}
+
+__attribute__((noinline)) void ExecutorEnd(void *query_desc)
+{
+	calls += (uint64_t)query_desc + 2;
+}
+
+__attribute__((noinline)) void ProcessUtility(void *stmt, const char *text, bool read_only, int context)
+{
+	calls += (uint64_t)stmt + (uint64_t)text + read_only + (uint64_t)context;
+}
+
+__attribute__((noinline)) void secure_write(void *port, void *bytes, size_t len)
+{
+	calls += (uint64_t)port + (uint64_t)bytes + len;
+}
+
+/* --- a backend ------------------------------------------------------------------------------------------ */
+
+enum order { ORDER_NONE, ORDER_PARSE, ORDER_READY, ORDER_DROP_PAGE, ORDER_TOUCH_PAGE, ORDER_END };
+
+struct backend { /* shared with the child */
+	pid_t pid;
+	volatile enum order order;
+	volatile unsigned done, interrupts;
+	struct one_page *page;
+	char text[16384];
+};
+
+static struct backend *self;
+static char port[4096];
+
+static void on_interrupt(int sig)
+{
+	(void)sig;
+	self->interrupts++;
+}
+
+static void obey(struct backend *b)
+{
+	char ready[] = { 'Z', 0, 0, 0, 5, 'I' };
+
+	switch (b->order) {
+	case ORDER_PARSE:
+		debug_query_string = b->text;
+		raw_parser(b->text, 0);
+		break;
+	case ORDER_READY: secure_write(port, ready, sizeof(ready)); break;
+	/* What was never written comes back from the file; until it is touched, no page is there. */
+	case ORDER_DROP_PAGE: madvise(b->page, sizeof(*b->page), MADV_DONTNEED); break;
+	case ORDER_TOUCH_PAGE:
+		if (b->page == &MyProcPort)
+			MyProcPort.pointer = port;
+		calls += (uint64_t)b->page->number;
+		break;
+	default: _exit(0);
+	}
+}
+
+static void backend_main(struct backend *b)
+{
+	self = b;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGINT, on_interrupt);
+	MyProcPort.pointer = port;
+	calls += (uint64_t)(InterruptHoldoffCount.number + QueryCancelHoldoffCount.number + CritSectionCount.number +
+			    ParallelWorkerNumber.number + am_walsender.flag + standard_conforming_strings.flag);
+	for (;; usleep(200)) {
+		if (!b->order)
+			continue;
+		obey(b);
+		b->order = ORDER_NONE;
+		b->done++;
+	}
+}
+
+static struct backend *backend_new(void)
+{
+	struct backend *b = mmap(NULL, sizeof(*b), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	pid_t pid;
+
+	if (b == MAP_FAILED)
+		abort();
+	pid = fork();
+	if (!pid)
+		backend_main(b);
+	b->pid = pid;
+	return b;
+}
+
+static void backend_end(struct backend *b)
+{
+	kill(b->pid, SIGKILL);
+	waitpid(b->pid, NULL, 0);
+	munmap(b, sizeof(*b));
+}
+
+static bool stopped(const struct backend *b)
+{
+	char path[64], buf[512] = "", *p;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", b->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, buf, sizeof(buf) - 1) < 0)
+		buf[0] = '\0';
+	close(fd);
+	p = strrchr(buf, ')');
+	return p && p[2] == 'T';
+}
+
+/* Give the order; true when it is carried out, false when the backend stands still in it. */
+static bool tell(struct backend *b, enum order order)
+{
+	unsigned before = b->done;
+
+	b->order = order;
+	for (int i = 0; i < 20000 && b->done == before; i++) {
+		if (stopped(b))
+			return false;
+		usleep(100);
+	}
+	CHECK_MSG(b->done != before, "a backend neither went on nor stood still");
+	return true;
+}
+
+static bool parse(struct backend *b, const char *text)
+{
+	snprintf(b->text, sizeof(b->text), "%s", text);
+	return tell(b, ORDER_PARSE);
+}
+
+static void wait_done(struct backend *b)
+{
+	for (int i = 0; i < 20000 && b->order; i++)
+		usleep(100);
+	CHECK_MSG(!b->order, "a backend that was released did not go on");
+}
+
+/* --- the kernel side ------------------------------------------------------------------------------------ */
+
+static struct {
+	struct kernel *k;
+	struct dbf_vitals *v;
+	struct dbf_hold_slot *slots;
+	char pins[64];
+	struct ring *ring;
+	struct dbf_config config;
+	uint64_t before[DBF_COUNT_MAX];
+} t;
+
+static struct dbf_screen screen = { .match_all = 1, .state_cnt = 1 };
+
+static void beat(void)
+{
+	t.v->keeper_beat_ns = t.v->deadman_beat_ns = clock_mono_ns();
+}
+
+static bool set_up(size_t ring_bytes, bool fail_closed, unsigned max_holds)
+{
+	struct kernel_opts opts = { .pin_dir = t.pins, .ring_bytes = ring_bytes };
+	struct pg_server server = { .major = 15, .version = "15" };
+	struct dbf_cluster cluster = { .flags = DBF_CLUSTER_ENFORCE };
+	struct kernel_server out;
+	struct err err = {};
+
+	if (geteuid()) {
+		test_skip("needs root");
+		return false;
+	}
+	snprintf(t.pins, sizeof(t.pins), "/sys/fs/bpf/dbfence-holds-%d", getpid());
+	t.k = kernel_open(&opts, &err);
+	if (!CHECK_MSG(t.k != NULL, "%s", err.text))
+		return false;
+	t.v = kernel_vitals(t.k);
+	t.slots = kernel_holds(t.k);
+	t.v->reader_epoch = 1;
+	t.ring = ring_open(kernel_ring_fd(t.k), kernel_ring_bytes(t.k));
+	t.config = (struct dbf_config){ .policy_gen = 1, .enforce = 1, .fail_closed = fail_closed,
+					.max_holds = max_holds, .hold_ns = FOREVER_NS, .beat_max_ns = FOREVER_NS };
+	server.fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	CHECK_INT(kernel_attach_server(t.k, &server, &out, &err), 0);
+	CHECK_MSG(out.covered, "%s %s", err.text, out.problem);
+	close(server.fd);
+	CHECK_INT(kernel_set_cluster(t.k, (uint32_t)getpid(), &cluster), 0);
+	CHECK_INT(kernel_set_policy(t.k, &t.config, &screen), 0);
+	CHECK_INT(kernel_activate(t.k, &err), 0);
+	beat();
+	return out.covered;
+}
+
+static void tear_down(void)
+{
+	ring_close(t.ring);
+	kernel_close(t.k, KERNEL_REMOVE);
+}
+
+static uint64_t counted(enum dbf_count what)
+{
+	return __atomic_load_n(&t.v->counts[what], __ATOMIC_RELAXED);
+}
+
+/* The slot in which @b is held, or -1. */
+static int slot_of(const struct backend *b)
+{
+	for (int i = 0; i < DBF_HOLD_SLOTS; i++)
+		if (t.slots[i].tgid == (uint32_t)b->pid && DBF_STATE_OF(t.slots[i].state) == DBF_HOLD_OPEN)
+			return i;
+	return -1;
+}
+
+static int resolve(const struct backend *b, enum dbf_hold_state to)
+{
+	int i = slot_of(b);
+
+	if (!CHECK_MSG(i >= 0, "backend %d is held in no slot", b->pid))
+		return -1;
+	CHECK_INT(hold_end(t.slots, (uint32_t)i, DBF_STATE_SEQ(t.slots[i].state), to, DBF_BY_KEEPER), 0);
+	return i;
+}
+
+/* The last verdict of a backend that is in the ring, which is emptied. */
+struct last_verdict {
+	pid_t pid;
+	struct dbf_verdict v;
+	unsigned cnt;
+};
+
+static void see_record(void *ctx, const void *record, size_t len)
+{
+	struct last_verdict *last = ctx;
+	struct batch_iter it;
+	struct batch_fact f;
+	const struct dbf_batch *b = batch_open(record, len, &it);
+
+	while (b && b->tgid == (uint32_t)last->pid && batch_next(&it, &f))
+		if (f.kind == DBF_FACT_VERDICT) {
+			last->v = *(const struct dbf_verdict *)f.head;
+			last->cnt++;
+		}
+}
+
+static struct dbf_verdict last_verdict(struct backend *b)
+{
+	struct last_verdict last = { .pid = b->pid };
+
+	ring_consume(t.ring, 1000, see_record, &last);
+	CHECK_MSG(last.cnt, "no verdict was told");
+	return last.v;
+}
+
+/* --- cases ---------------------------------------------------------------------------------------------- */
+
+static void test_holds_allow_and_deny(void)
+{
+	struct dbf_verdict v;
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, 8))
+		return;
+	b = backend_new();
+	CHECK(!parse(b, "SELECT one"));
+	v = last_verdict(b);
+	CHECK_INT(v.how, DBF_HOW_HOLD);
+	CHECK_INT(v.gate, DBF_GATE_PARSE);
+	CHECK_INT(v.slot, slot_of(b));
+	resolve(b, DBF_HOLD_ALLOWED);
+	wait_done(b);
+	CHECK_INT(b->interrupts, 0);
+	CHECK(!parse(b, "SELECT two"));
+	resolve(b, DBF_HOLD_DENIED);
+	wait_done(b);
+	CHECK_INT(b->interrupts, 1);
+	tell(b, ORDER_READY);
+	v = last_verdict(b);
+	CHECK_INT(v.action, DBF_ACTION_DENY);
+	CHECK_INT(v.why, DBF_BY_KEEPER);
+	CHECK(v.deadline_ns > 0);
+	CHECK_INT(counted(DBF_COUNT_HOLDS), 2);
+	backend_end(b);
+	tear_down();
+}
+
+/* The first piece of the text goes into a ring that has no room for it, the verdict into one that has: a reader would
+ * look for the text at the verdict's address and find an older one. */
+static void test_holds_lost_text(void)
+{
+	static char text[4500];
+	struct backend *b;
+
+	if (!set_up(8192, true, 8))
+		return;
+	b = backend_new();
+	memset(text, 'x', sizeof(text) - 1);
+	CHECK(!parse(b, text));
+	CHECK_INT(counted(DBF_COUNT_LOST_BATCHES), 0);
+	resolve(b, DBF_HOLD_ALLOWED);
+	wait_done(b);
+	CHECK_MSG(parse(b, text), "a backend is held for a text that was lost");
+	CHECK_INT(counted(DBF_COUNT_LOST_BATCHES), 1);
+	CHECK_INT(counted(DBF_COUNT_HOLDS), 1);
+	CHECK_INT(counted(DBF_COUNT_FAIL_CLOSED), 1);
+	CHECK_INT(b->interrupts, 1);
+	tell(b, ORDER_READY);
+	CHECK_INT(last_verdict(b).why, DBF_WHY_RING_FULL);
+	backend_end(b);
+	tear_down();
+}
+
+/* Statements that were held, allowed, and run on: whoever comes next is held all the same, however many they are. Only
+ * holds that are open count. */
+static void test_holds_long_runners(void)
+{
+	enum { RUNNERS = DBF_HOLD_SLOTS + 8, OPEN = 3 };
+	static struct backend *run[RUNNERS], *more[OPEN];
+	struct dbf_verdict v;
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, OPEN))
+		return;
+	for (int i = 0; i < RUNNERS; i++) {
+		run[i] = backend_new();
+		CHECK_MSG(!parse(run[i], "SELECT long"), "backend %d is not held", i);
+		resolve(run[i], DBF_HOLD_ALLOWED);
+		wait_done(run[i]);
+	}
+	CHECK_INT(counted(DBF_COUNT_HOLD_ENDS_LOST), RUNNERS - DBF_HOLD_SLOTS);
+	for (int i = 0; i < OPEN; i++) {
+		more[i] = backend_new();
+		CHECK(!parse(more[i], "SELECT held"));
+	}
+	b = backend_new();
+	CHECK_MSG(parse(b, "SELECT too many"), "more than max_holds are held");
+	CHECK_INT(b->interrupts, 1);
+	tell(b, ORDER_READY);
+	CHECK_INT(last_verdict(b).why, DBF_WHY_NO_SLOT);
+	/* The first lost its slot, which belongs to another now: it was allowed, and nothing that happens there is its own. */
+	tell(run[0], ORDER_READY);
+	v = last_verdict(run[0]);
+	CHECK_INT(v.action, DBF_ACTION_ALLOW);
+	CHECK_INT(v.why, DBF_BY_NONE);
+	CHECK_INT(run[0]->interrupts, 0);
+	resolve(more[0], DBF_HOLD_DENIED);
+	wait_done(more[0]);
+	CHECK_INT(more[0]->interrupts, 1);
+	tell(run[RUNNERS - 1], ORDER_READY);
+	v = last_verdict(run[RUNNERS - 1]);
+	CHECK_INT(v.action, DBF_ACTION_ALLOW);
+	CHECK_INT(v.why, DBF_BY_KEEPER);
+	CHECK(!parse(b, "SELECT fits again"));
+	backend_end(b);
+	for (int i = 0; i < RUNNERS; i++)
+		backend_end(run[i]);
+	for (int i = 0; i < OPEN; i++)
+		backend_end(more[i]);
+	for (int i = 0; i < DBF_HOLD_SLOTS; i++)
+		CHECK_MSG(DBF_STATE_OF(t.slots[i].state) == DBF_HOLD_FREE, "slot %d is in state %llx", i,
+			  (unsigned long long)t.slots[i].state);
+	tear_down();
+}
+
+/* Each server has its own share. */
+static void test_holds_per_cluster(void)
+{
+	struct dbf_cluster cluster = { .flags = DBF_CLUSTER_ENFORCE, .max_holds = 1 };
+	struct backend *one, *other;
+
+	if (!set_up(RING_BYTES, false, 8))
+		return;
+	CHECK_INT(kernel_set_cluster(t.k, (uint32_t)getpid(), &cluster), 0);
+	one = backend_new();
+	other = backend_new();
+	CHECK(!parse(one, "SELECT 1"));
+	/* As if it were another server's. */
+	t.slots[slot_of(one)].postmaster++;
+	CHECK(!parse(other, "SELECT 2"));
+	resolve(other, DBF_HOLD_ALLOWED);
+	wait_done(other);
+	t.slots[slot_of(one)].postmaster--;
+	CHECK(parse(other, "SELECT 3"));
+	CHECK_INT(counted(DBF_COUNT_FAIL_OPEN), 1);
+	backend_end(one);
+	CHECK(!parse(other, "SELECT 4"));
+	backend_end(other);
+	tear_down();
+}
+
+static void drop(struct backend *b, struct one_page *page)
+{
+	b->page = page;
+	CHECK(tell(b, ORDER_DROP_PAGE));
+}
+
+/* What this program would say if it were asked for these bytes by hash: the kernel's own function. */
+static void remember(struct backend *b, const char *text, uint32_t action)
+{
+	struct dbf_session_key session = { .tgid = (uint32_t)b->pid, .session = t.slots[slot_of(b)].session };
+	struct dbf_verdict_key key = { .len = (uint32_t)strlen(text), .identity_class = 7, .policy_gen = 1 };
+	struct dbf_config config;
+
+	CHECK_INT(kernel_get_config(t.k, &config), 0);
+	crypto_shorthash_siphashx24((unsigned char *)key.hash, (const unsigned char *)text, strlen(text),
+				    (const unsigned char *)config.key);
+	CHECK_INT(kernel_put_class(t.k, &session, 7), 0);
+	CHECK_INT(kernel_put_verdict(t.k, &key, action), 0);
+}
+
+/* Whoever cannot be seen to hold no lock is not stopped; what is known to be denied is denied all the same. */
+static void test_holds_unreadable_locks(void)
+{
+	struct one_page *const pages[] = { &InterruptHoldoffCount, &QueryCancelHoldoffCount, &CritSectionCount };
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, false, 8))
+		return;
+	b = backend_new();
+	CHECK(!parse(b, "SELECT 1"));
+	remember(b, "SELECT denied", DBF_ACTION_DENY);
+	resolve(b, DBF_HOLD_ALLOWED);
+	wait_done(b);
+	for (unsigned i = 0; i < 3; i++) {
+		drop(b, pages[i]);
+		CHECK_MSG(parse(b, "SELECT 2"), "stopped without a look at variable %u", i);
+		tell(b, ORDER_READY);
+		CHECK_INT(last_verdict(b).why, DBF_WHY_FAULT);
+		CHECK_INT(counted(DBF_COUNT_FAIL_OPEN), i + 1);
+		CHECK_INT(b->interrupts, i);
+		CHECK(parse(b, "SELECT denied"));
+		CHECK_INT(b->interrupts, i + 1);
+		CHECK_INT(counted(DBF_COUNT_CACHE_DENY), i + 1);
+		CHECK_INT(counted(DBF_COUNT_STATE_FAULTS), 2 * (i + 1));
+		tell(b, ORDER_TOUCH_PAGE);
+	}
+	CHECK(!parse(b, "SELECT 3"));
+	backend_end(b);
+	tear_down();
+}
+
+/* A process is not what a page that is not there makes of it. */
+static void test_holds_unreadable_kind(void)
+{
+	struct one_page *const pages[] = { &MyProcPort, &ParallelWorkerNumber, &am_walsender };
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, 8))
+		return;
+	for (unsigned i = 0; i < 3; i++) {
+		b = backend_new();
+		drop(b, pages[i]);
+		CHECK(parse(b, "SELECT 1"));
+		CHECK_INT(counted(DBF_COUNT_STATE_FAULTS), i + 1);
+		CHECK_INT(b->interrupts, 0);
+		tell(b, ORDER_TOUCH_PAGE);
+		CHECK_MSG(!parse(b, "SELECT 2"), "variable %u was not there once, and the backend is nobody's for good", i);
+		backend_end(b);
+	}
+	tear_down();
+}
+
+/* Without knowing what its quotes mean nobody judges a text. */
+static void test_holds_unreadable_quotes(void)
+{
+	struct dbf_verdict v;
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, 8))
+		return;
+	b = backend_new();
+	drop(b, &standard_conforming_strings);
+	CHECK(!parse(b, "SELECT 1"));
+	v = last_verdict(b);
+	CHECK_INT(v.hash[0] | v.hash[1], 0);
+	CHECK_INT(counted(DBF_COUNT_TEXT_FAULTS), 1);
+	backend_end(b);
+	tear_down();
+}
+
+static const struct test_case cases[] = {
+	{ "holds_unreadable_locks", test_holds_unreadable_locks },
+	{ "holds_unreadable_kind", test_holds_unreadable_kind },
+	{ "holds_unreadable_quotes", test_holds_unreadable_quotes },
+	{ "holds_long_runners", test_holds_long_runners },
+	{ "holds_per_cluster", test_holds_per_cluster },
+	{ "holds_allow_and_deny", test_holds_allow_and_deny },
+	{ "holds_lost_text", test_holds_lost_text },
+};
+
+TEST_MAIN(cases)
