@@ -16,9 +16,6 @@
 #include "core/limits.h"
 #include "pipeline_record.h"
 
-#define EXPRESSION_PREFIX "SELECT "
-#define PARSE_EXPRESSION \
-	2 /* raw_parser's modes from here on: PL/pgSQL expressions and assignments */
 #define CLASSES_MAX 65536
 
 struct class_entry {
@@ -47,7 +44,6 @@ struct pipeline {
 	uint8_t class_key[16];
 	struct class_entry *classes; /* owned; open addressing */
 	uint32_t class_cnt, class_base;
-	struct buf scratch;
 	uint64_t lost_batches, lost_execs;
 	struct msg_stats stats;
 };
@@ -229,6 +225,9 @@ static uint32_t effects_of_op(const struct conn_stmt *st)
 
 static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_stmt *st)
 {
+	/* A verdict is remembered for the mode that the kernel asks for; the record says what was judged. */
+	unsigned mode = st->has_verdict ? st->verdict.mode & (DBF_MODE_ESCAPES - 1) : st->mode;
+
 	if (st->missing & (1U << CONN_MISSING_TEXT_FAULT | 1U << CONN_MISSING_TEXT_LIMIT) ||
 	    st->length_is_minimum)
 		return sql_unknown_facts(p->sql, SQL_UNKNOWN_TRUNCATED, effects_of_op(st), st->text,
@@ -242,14 +241,7 @@ static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_st
 	if (st->form == CONN_REPLICATION)
 		return sql_unknown_facts(p->sql, SQL_UNKNOWN_SYNTAX, SQL_BIT(SQL_REPLICATION),
 					 st->text, st->captured);
-	if (st->mode >= PARSE_EXPRESSION) {
-		buf_reset(&p->scratch);
-		buf_puts(&p->scratch, EXPRESSION_PREFIX);
-		buf_put(&p->scratch, st->text, st->captured);
-		return sql_analyze(p->sql, buf_str(&p->scratch), p->scratch.len,
-				   !st->escapes);
-	}
-	return sql_analyze(p->sql, st->text, st->captured, !st->escapes);
+	return sql_analyze_mode(p->sql, st->text, st->captured, !st->escapes, mode);
 }
 
 static void judge(struct pipeline *p, const struct sql_facts *facts, const struct identity *who,
@@ -376,7 +368,6 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pip
 	randombytes_buf(key, sizeof(key));
 	randombytes_buf(p->class_key, sizeof(p->class_key));
 	p->class_base = opts->class_base % (UINT32_MAX - CLASSES_MAX);
-	buf_init(&p->scratch, 2 * LIMIT_SQL_PARSE_BYTES);
 	p->classes = calloc(CLASSES_MAX, sizeof(*p->classes));
 	p->writer = record_writer_new(p->node);
 	p->conns = conn_table_new(&conn_ops, p);
@@ -398,7 +389,6 @@ void pipeline_free(struct pipeline *p)
 	sql_engine_free(p->sql);
 	policy_set_free(p->set);
 	record_writer_free(p->writer);
-	buf_fini(&p->scratch);
 	free(p->classes);
 	free(p);
 }

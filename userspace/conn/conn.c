@@ -225,7 +225,7 @@ static void fact_open(struct conn_table *t, struct conn_session *s, const struct
 static void take_text(struct stmt *st, const struct dbf_text *text, const char *bytes, size_t len)
 {
 	st->ptr = text->ptr;
-	st->pub.mode = text->mode;
+	st->pub.mode = st->key_mode = text->mode;
 	st->more = text->flags & DBF_TEXT_MORE;
 	st->pub.escapes = text->flags & DBF_TEXT_ESCAPES;
 	stmt_set_text(st, bytes, len);
@@ -386,7 +386,7 @@ static uint32_t mode_of_parsed(const struct conn_state *cs, uint64_t ptr)
 	for (unsigned i = top ? top->nested_cnt : 0; i-- > 0;)
 		if (top->nested[i]->ptr == ptr && !top->nested[i]->pub.began)
 			return top->nested[i]->pub.mode;
-	return 0;
+	return DBF_MODE_UNKNOWN;
 }
 
 /* The innermost statement that was running failed; or a text inside was refused by the parser; or
@@ -486,7 +486,7 @@ static void fact_verdict(struct conn_table *t, struct conn_session *s, const str
 	to->since_ns = f->ts;
 	memcpy(to->hash, v->hash, sizeof(to->hash));
 	to->hashed_len = v->hash[0] | v->hash[1] ? v->text_len : 0;
-	to->mode = st->pub.mode | (st->pub.escapes ? DBF_MODE_ESCAPES : 0);
+	to->mode = st->key_mode | (st->pub.escapes ? DBF_MODE_ESCAPES : 0);
 	to->signalled = v->signal != 0;
 	if (v->how == DBF_HOW_HOLD) {
 		s->state->held = st;

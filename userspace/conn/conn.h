@@ -96,8 +96,7 @@ struct conn_verdict {
 	uint64_t held_ns, since_ns, deadline_ns;
 	uint64_t hash[2];
 	uint32_t hashed_len; /* 0: not hashed by the kernel */
-	bool escapes; /* standard_conforming_strings was off */
-	uint32_t mode;
+	uint32_t mode;	     /* of the kernel's key: how the text was read, and DBF_MODE_ESCAPES */
 	bool signalled;
 };
 
@@ -116,7 +115,7 @@ struct conn_stmt {
 	enum dbf_exec_op op; /* of its first execution */
 	bool modifying_cte;
 	bool escapes; /* standard_conforming_strings was off */
-	uint32_t mode;	  /* raw_parser's mode */
+	uint32_t mode;	  /* raw_parser's mode, or DBF_MODE_UNKNOWN */
 	const char *name; /* of a prepared statement, "" when none */
 	uint64_t start_ns, end_ns;
 	uint64_t executions;

@@ -22,6 +22,7 @@ struct stmt {
 	uint64_t ptr; /* of its text, in the server */
 	uint32_t exec_id;
 	uint64_t text_hash;
+	uint32_t key_mode; /* as the kernel knew it when it judged last */
 	bool more; /* only the first piece of its text was here when it was made */
 	char *buf; /* owned: the text */
 	size_t cap;

@@ -190,6 +190,7 @@ static struct stmt *merge_into(struct conn_table *t, struct conn_session *s, str
 			       struct stmt *st)
 {
 	old->ptr = st->ptr;
+	old->key_mode = st->key_mode;
 	stmt_free(t, st);
 	s->state->text_target = NULL;
 	s->state->judged = old;
