@@ -341,6 +341,18 @@ static void on_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_t
 	pipeline_emit(p);
 }
 
+static void on_limit(void *ctx, struct conn_session *s, uint32_t statements)
+{
+	struct pipeline *p = ctx;
+	struct identity who;
+
+	fill_identity(s, &who);
+	record_writer_begin(p->writer, common_of(p, s, &who), "gap");
+	record_writer_gap(p->writer, "session_limit", 0, statements,
+			  "more statements than are kept before they end");
+	pipeline_emit(p);
+}
+
 struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pipeline_ops *ops,
 			      void *ctx)
 {
@@ -350,6 +362,7 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pip
 		.statement = on_statement,
 		.transaction = on_transaction,
 		.gap = on_gap,
+		.limit = on_limit,
 	};
 	struct pipeline *p = calloc(1, sizeof(*p));
 	uint8_t key[16];
@@ -453,6 +466,8 @@ void pipeline_stats(const struct pipeline *p, struct msg_stats *out)
 	out->nested = c->nested;
 	out->nested_lost = c->nested_lost;
 	out->orphan_replies = c->orphan_replies;
+	out->texts_limited = c->texts_limited;
+	out->text_bytes = c->text_bytes;
 	out->sessions_refused = c->evicted;
 	out->sql_calls = sql.calls;
 	out->sql_exact_hits = sql.exact_hits;

@@ -279,10 +279,18 @@ static void log_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_
 	buf_printf(&g->log, "gap %u %u\n", batches, execs);
 }
 
+static void log_limit(void *ctx, struct conn_session *s, uint32_t statements)
+{
+	struct feeding *g = ctx;
+
+	(void)s;
+	buf_printf(&g->log, "limit %u\n", statements);
+}
+
 static inline void feeding_init(struct feeding *g)
 {
 	static const struct conn_ops ops = { .session = log_session, .hold = log_hold, .statement = log_statement,
-					     .transaction = log_transaction, .gap = log_gap };
+					     .transaction = log_transaction, .gap = log_gap, .limit = log_limit };
 
 	*g = (struct feeding){ .session = 1000, .tgid = 42 };
 	buf_init(&g->log, 4 * 1024 * 1024);

@@ -222,13 +222,13 @@ static void fact_open(struct conn_table *t, struct conn_session *s, const struct
 	t->ops.session(t->ctx, s, s->info.found ? CONN_FOUND : CONN_OPEN, NULL);
 }
 
-static void take_text(struct stmt *st, const struct dbf_text *text, const char *bytes, size_t len)
+static void take_text(struct conn_table *t, struct stmt *st, const struct dbf_text *text, const char *bytes, size_t len)
 {
 	st->ptr = text->ptr;
 	st->pub.mode = st->key_mode = text->mode;
 	st->more = text->flags & DBF_TEXT_MORE;
 	st->pub.escapes = text->flags & DBF_TEXT_ESCAPES;
-	stmt_set_text(st, bytes, len);
+	stmt_set_text(t, st, bytes, len);
 	/* Until the last piece is here: what follows may be lost. */
 	if (text->flags & (DBF_TEXT_MORE | DBF_TEXT_MINIMUM))
 		st->pub.length_is_minimum = true;
@@ -251,7 +251,7 @@ static void fact_parse(struct conn_table *t, struct conn_session *s, const struc
 
 	if (!st)
 		return;
-	take_text(st, text, f->bytes, f->len);
+	take_text(t, st, text, f->bytes, f->len);
 	if (top)
 		s->state->current = stmt_add_top(t, s, st);
 	else
@@ -272,7 +272,7 @@ static struct stmt *exec_extended(struct conn_table *t, struct conn_session *s,
 		if (!st)
 			return NULL;
 		st->exec_id = e->exec_id;
-		take_text(st, &e->text, f->bytes, f->len);
+		take_text(t, st, &e->text, f->bytes, f->len);
 		if (!f->len && !(e->text.flags & DBF_TEXT_TOP)) {
 			st->pub.missing |= 1U << CONN_MISSING_START;
 			st->pub.length_is_minimum = true;
@@ -321,10 +321,8 @@ static void exec_top(struct conn_table *t, struct conn_session *s, const struct 
 {
 	struct stmt *st = e->flags & DBF_EXEC_AGAIN ? exec_again(s, e->text.ptr) : NULL;
 
-	if (!st)
-		st = e->flags & DBF_EXEC_SIMPLE ? exec_simple(s, e->exec_id)
-						: exec_extended(t, s, e, f);
-
+	if (!st && e->flags & DBF_EXEC_SIMPLE)
+		st = exec_simple(s, e->exec_id);
 	if (!st)
 		st = exec_extended(t, s, e, f);
 	if (!st)
@@ -354,7 +352,7 @@ static void exec_nested(struct conn_table *t, struct conn_session *s, const stru
 
 	if (!st)
 		return;
-	take_text(st, &e->text, f->bytes, f->len);
+	take_text(t, st, &e->text, f->bytes, f->len);
 	st = stmt_add_nested(t, s, id_of_exec(s, e->parent_id), st, true);
 	if (!st)
 		return;
@@ -400,7 +398,7 @@ static void fact_error(struct conn_table *t, struct conn_session *s, const struc
 		st = stmt_new(t, s, CONN_EXTENDED, f->ts);
 		if (!st)
 			return;
-		take_text(st, &e->text, f->bytes, f->len);
+		take_text(t, st, &e->text, f->bytes, f->len);
 		st = stmt_add_top(t, s, st);
 		if (st)
 			st->state = STMT_GATED; /* the error's message follows and completes it */
@@ -410,7 +408,7 @@ static void fact_error(struct conn_table *t, struct conn_session *s, const struc
 		st = stmt_new(t, s, CONN_NESTED, f->ts);
 		if (!st)
 			return;
-		take_text(st, &e->text, f->bytes, f->len);
+		take_text(t, st, &e->text, f->bytes, f->len);
 		st->pub.mode = mode_of_parsed(s->state, e->text.ptr);
 		st = stmt_add_nested(t, s, id_of_exec(s, e->exec_id), st, false);
 	} else {
@@ -515,7 +513,7 @@ static void fact_rare(struct conn_table *t, struct conn_session *s, const struct
 	if (!st)
 		return;
 	if (f->kind == DBF_FACT_REPLICATION)
-		take_text(st, f->head, f->bytes, f->len);
+		take_text(t, st, f->head, f->bytes, f->len);
 	st->pub.fastpath_oid = f->arg;
 	st->pub.began = true;
 	st->pub.executions = 1;
@@ -554,7 +552,7 @@ static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct
 	case DBF_FACT_TEXT:
 		if (cs->text_target) {
 			cs->text_target->pub.length_is_minimum = f->arg != 0;
-			stmt_append_text(cs->text_target, f->bytes, f->len);
+			stmt_append_text(t, cs->text_target, f->bytes, f->len);
 			if (f->arg == 2)
 				cs->text_target->pub.missing |= 1U << CONN_MISSING_TEXT_LIMIT;
 			if (f->arg == 3)

@@ -192,6 +192,8 @@ struct conn_ops {
 	void (*transaction)(void *ctx, struct conn_session *s, const struct conn_xact *xact);
 	/* @batches ring records of this session were lost, with @execs executions begun in them. */
 	void (*gap)(void *ctx, struct conn_session *s, uint32_t batches, uint32_t execs);
+	/* @statements of the cycle that ends were beyond what is kept. */
+	void (*limit)(void *ctx, struct conn_session *s, uint32_t statements);
 };
 
 struct conn_table;
@@ -199,6 +201,8 @@ struct conn_table;
 struct conn_counters {
 	uint64_t records, bad_records, facts, sessions, evicted, statements, nested, nested_lost,
 		orphan_replies;
+	uint64_t texts_limited; /* texts that found no room: kept without them, or with their head */
+	uint64_t text_bytes;	/* kept now */
 };
 
 /* NULL with errno ENOMEM. */

@@ -60,6 +60,7 @@ static bool reply_has_run(const struct conn_state *cs, const struct stmt *parsed
 		const struct conn_stmt *p = &cs->tops[i]->pub;
 
 		if (p->id > parsed->pub.id && p->form == CONN_EXTENDED &&
+		    !((p->missing | parsed->pub.missing) & 1U << CONN_MISSING_TEXT_LIMIT) &&
 		    p->captured == parsed->pub.captured &&
 		    !memcmp(p->text, parsed->pub.text, p->captured))
 			return true;

@@ -66,6 +66,9 @@ struct conn_state {
 	char fatal_sqlstate[6];
 	bool xact_open, xact_implicit;
 	struct conn_xact xact;
+	size_t text_bytes; /* of its statements' texts */
+	unsigned stmt_cnt;
+	uint32_t lost;	  /* statements of this cycle that found no room */
 	bool gap;	  /* something of this cycle was lost */
 	bool recent;	  /* fed since the eviction's hand passed */
 	uint64_t last_ts; /* of any fact */
@@ -78,16 +81,18 @@ struct conn_table {
 	struct conn_session **slots; /* open addressing by start and tgid */
 	unsigned mask, cnt, hand;
 	struct stmt *free_stmts;
-	unsigned free_cnt;
+	unsigned free_cnt, stmt_cnt;
 	struct conn_counters counters;
 };
 
 /* stmt.c */
+/* NULL when there is no room, which is counted, and told when the cycle ends. */
 struct stmt *stmt_new(struct conn_table *t, struct conn_session *s, enum conn_form form,
 		      uint64_t ts);
 void stmt_free(struct conn_table *t, struct stmt *st);
-void stmt_set_text(struct stmt *st, const char *bytes, size_t len);
-void stmt_append_text(struct stmt *st, const char *bytes, size_t len);
+/* What finds no room is missing from then on, and says so. */
+void stmt_set_text(struct conn_table *t, struct stmt *st, const char *bytes, size_t len);
+void stmt_append_text(struct conn_table *t, struct stmt *st, const char *bytes, size_t len);
 /* Adds to the cycle; frees and returns NULL when the cycle is full. */
 struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct stmt *st);
 /*
