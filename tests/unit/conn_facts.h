@@ -55,6 +55,14 @@ static void *facts_add(struct facts *f, uint16_t kind, uint32_t arg, const void 
 	return to + sizeof(h);
 }
 
+/* A process of the server that serves no client. */
+static inline void add_open_background(struct facts *f)
+{
+	struct dbf_session s = { .kind = DBF_SESSION_BACKGROUND, .major = 15 };
+
+	facts_add(f, DBF_FACT_OPEN, 0, &s, sizeof(s), NULL, 0);
+}
+
 static inline void add_open(struct facts *f, bool found)
 {
 	struct dbf_session s = { .kind = DBF_SESSION_CLIENT, .transport = DBF_TRANSPORT_UNIX, .found = found, .major = 15,

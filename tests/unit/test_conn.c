@@ -707,6 +707,57 @@ static void test_conn_times(void)
 	feeding_fini(&g);
 }
 
+/* --- without a client --- */
+
+static void make_background(struct facts *f)
+{
+	add_open_background(f);
+	add_parse(f, "CREATE TABLE a ()");
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_arg(f, DBF_FACT_XID, 77);
+	add_parse(f, "SELEC");
+	add_error(f, "42601", 1, NULL, false);
+	add_parse(f, "SELECT 1/0; SELECT 2");
+	add_run(f, 2, DBF_OP_SELECT, false);
+	add_error(f, "22012", 2, NULL, false);
+	add_parse(f, "DO");
+	add_run(f, 3, DBF_OP_UTILITY, false);
+	add_inside(f, 4, 3, DBF_OP_INSERT, "INSERT INTO a");
+	add_execute(f, 5, DBF_OP_SELECT, "SELECT never_parsed", NULL);
+	add_parse(f, "SELECT last");
+	add_run(f, 6, DBF_OP_SELECT, false);
+}
+
+static void make_background_ends(struct facts *f)
+{
+	make_background(f);
+	add_exit(f, 0);
+}
+
+static void make_background_dies(struct facts *f)
+{
+	make_background(f);
+	add_exit(f, 1 << 8);
+}
+
+#define BACKGROUND "session open\n" \
+		   "1 simple 'CREATE TABLE a ()' executed x1\n" \
+		   "2 simple 'SELEC' failed 42601 execs=0 x2\n" \
+		   "3 simple 'SELECT 1/0; SELECT 2' failed 22012 x3\n" \
+		   "4 simple 'DO' executed x4\n" \
+		   "5<4 nested 'INSERT INTO a' executed x4\n" \
+		   "6 extended 'SELECT never_parsed' executed x5\n"
+
+static void test_conn_background(void)
+{
+	check("background ends", make_background_ends,
+	      BACKGROUND "7 simple 'SELECT last' executed x6\n"
+			 "session close exit 0\n");
+	check("background dies", make_background_dies,
+	      BACKGROUND "7 simple 'SELECT last' aborted x6\n"
+			 "session close exit 1\n");
+}
+
 static const struct test_case cases[] = {
 	{ "conn_simple", test_conn_simple },
 	{ "conn_copy", test_conn_copy },
@@ -723,6 +774,7 @@ static const struct test_case cases[] = {
 	{ "conn_ends", test_conn_ends },
 	{ "conn_gap", test_conn_gap },
 	{ "conn_times", test_conn_times },
+	{ "conn_background", test_conn_background },
 };
 
 TEST_MAIN(cases)

@@ -243,12 +243,24 @@ static uint64_t id_of_exec(struct conn_session *s, uint32_t exec_id)
 	return st ? st->pub.id : 0;
 }
 
+/* The next statement of a session begins; where replies tell how the last one ended, they do. */
+static void next_statement(struct conn_table *t, struct conn_session *s, uint64_t ts)
+{
+	if (!stmt_is_background(s) || !s->state->top_cnt)
+		return;
+	stmt_settle_background(s, ts);
+	stmt_end_cycle(t, s, 'T', ts);
+}
+
 static void fact_parse(struct conn_table *t, struct conn_session *s, const struct batch_fact *f)
 {
 	const struct dbf_text *text = f->head;
 	bool top = text->flags & DBF_TEXT_TOP;
-	struct stmt *st = stmt_new(t, s, top ? CONN_SIMPLE : CONN_NESTED, f->ts);
+	struct stmt *st;
 
+	if (top)
+		next_statement(t, s, f->ts);
+	st = stmt_new(t, s, top ? CONN_SIMPLE : CONN_NESTED, f->ts);
 	if (!st)
 		return;
 	take_text(t, st, text, f->bytes, f->len);
@@ -267,6 +279,7 @@ static struct stmt *exec_extended(struct conn_table *t, struct conn_session *s,
 	s->state->text_target = NULL; /* the rest of a text that is known already */
 	s->state->judged = st;
 	if (!st) {
+		next_statement(t, s, f->ts);
 		st = stmt_new(t, s, e->flags & DBF_EXEC_SIMPLE ? CONN_SIMPLE : CONN_EXTENDED,
 			      f->ts);
 		if (!st)
@@ -413,8 +426,12 @@ static void fact_error(struct conn_table *t, struct conn_session *s, const struc
 		st = stmt_add_nested(t, s, id_of_exec(s, e->exec_id), st, false);
 	} else {
 		st = stmt_by_exec(s, e->exec_id);
+		/* What failed before it ran has no id of its own yet. */
+		if (!st && stmt_is_background(s) && s->state->top_cnt)
+			st = s->state->tops[s->state->top_cnt - 1];
 	}
-	if (st && st->pub.parent_id) {
+	/* What the client was told decides about its own statements; without a client there is only this. */
+	if (st && (st->pub.parent_id || stmt_is_background(s))) {
 		message_sqlstate(e->sqlstate, st->pub.sqlstate);
 		st->pub.end_ns = f->ts;
 	}
@@ -527,6 +544,8 @@ static void fact_exit(struct conn_table *t, struct conn_session *s, const struct
 	struct conn_state *cs = s->state;
 	char reason[300];
 
+	if (stmt_is_background(s) && !f->arg)
+		stmt_settle_background(s, f->ts);
 	stmt_end_cycle(t, s, 0, f->ts);
 	if (cs->fatal)
 		snprintf(reason, sizeof(reason), "%s %s", cs->fatal_sqlstate, cs->fatal_text);

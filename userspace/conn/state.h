@@ -110,6 +110,12 @@ void stmt_add_part(struct stmt *st, const char *tag, uint64_t rows, bool rows_kn
 /* The cycle is over, or the session is: hand everything out. @status is 0 at the end of the
  * session. */
 void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, uint64_t ts);
+/*
+ * A session without a client, about which no reply tells anything, begins its next statement, or ended well: what
+ * began before and had no error was executed.
+ */
+void stmt_settle_background(struct conn_session *s, uint64_t ts);
+bool stmt_is_background(const struct conn_session *s);
 /* Forget what could not be followed: after a loss. */
 void stmt_mark_gap(struct conn_session *s);
 void stmt_procedure_xact(struct conn_table *t, struct conn_session *s, bool commit, uint64_t ts);

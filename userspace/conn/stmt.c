@@ -642,10 +642,30 @@ static void end_list(struct conn_table *t, struct conn_session *s, char status)
 	cs->parsed = NULL;
 }
 
+bool stmt_is_background(const struct conn_session *s)
+{
+	return s->known && s->info.kind == DBF_SESSION_BACKGROUND;
+}
+
+void stmt_settle_background(struct conn_session *s, uint64_t ts)
+{
+	struct conn_state *cs = s->state;
+
+	for (unsigned i = 0; i < cs->top_cnt; i++) {
+		struct stmt *st = cs->tops[i];
+
+		if (st->state != STMT_RUNNING || !st->pub.began || st->pub.sqlstate[0])
+			continue;
+		st->state = STMT_DONE;
+		st->pub.end_ns = ts;
+	}
+}
+
 void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, uint64_t ts)
 {
 	struct conn_state *cs = s->state;
 	struct ending e = { .status = status, .ts = ts };
+	bool background = stmt_is_background(s);
 	unsigned records = 0;
 
 	for (unsigned i = 0; i < cs->top_cnt; i++)
@@ -654,14 +674,16 @@ void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, u
 			e.last = cs->tops[i];
 		}
 	e.xact_ends = cs->xact_open && status != 'T' && status != 'E';
-	e.fate = e.xact_ends ? xact_fate(cs, status) : CONN_XACT_UNKNOWN;
+	e.fate = e.xact_ends && !background ? xact_fate(cs, status) : CONN_XACT_UNKNOWN;
 	e.alone = e.xact_ends && cs->xact_implicit && records == 1 && !cs->xact.statements &&
 		  !cs->gap && e.last->pub.xact == cs->xact.number && e.fate != CONN_XACT_UNKNOWN;
 	for (unsigned i = 0; i < cs->top_cnt; i++)
 		if (is_record(cs->tops[i], status))
 			end_record(t, s, cs->tops[i], &e);
 	end_list(t, s, status);
-	if (e.xact_ends && (e.alone || !cs->xact.statements))
+	if (background) /* where its transactions end is not seen */
+		cs->xact_open = false;
+	else if (e.xact_ends && (e.alone || !cs->xact.statements))
 		cs->xact_open = false;
 	else if (e.xact_ends)
 		xact_end(t, s, ts, e.fate);
