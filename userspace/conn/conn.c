@@ -308,14 +308,25 @@ static struct stmt *exec_simple(struct conn_session *s, uint32_t exec_id)
 	return NULL;
 }
 
-/* The portal that goes on: it kept the address of its text. */
-static struct stmt *exec_again(struct conn_session *s, uint64_t ptr)
+/*
+ * The portal that goes on: it kept the address of its text. Whether its last Execute was answered already depends on
+ * when the server sends.
+ */
+static struct stmt *exec_again(struct conn_table *t, struct conn_session *s, const struct dbf_exec *e)
 {
 	struct conn_state *cs = s->state;
+	struct stmt *gated = stmt_by_exec(s, e->exec_id);
 
-	for (unsigned i = 0; i < cs->top_cnt; i++)
-		if (cs->tops[i]->state == STMT_SUSPENDED && cs->tops[i]->ptr == ptr)
-			return cs->tops[i];
+	for (unsigned i = cs->top_cnt; i-- > 0;) {
+		struct stmt *st = cs->tops[i];
+
+		if (st->state == STMT_GATED || st->state == STMT_LOST || st->pub.sqlstate[0] ||
+		    !st->portal || st->portal != e->text.ptr)
+			continue;
+		if (gated && gated != st && gated->state == STMT_GATED)
+			stmt_absorb(t, s, st, gated);
+		return st;
+	}
 	return NULL;
 }
 
@@ -332,7 +343,7 @@ static void mark_began(struct stmt *st, const struct dbf_exec *e)
 static void exec_top(struct conn_table *t, struct conn_session *s, const struct dbf_exec *e,
 		     const struct batch_fact *f)
 {
-	struct stmt *st = e->flags & DBF_EXEC_AGAIN ? exec_again(s, e->text.ptr) : NULL;
+	struct stmt *st = e->flags & DBF_EXEC_AGAIN ? exec_again(t, s, e) : NULL;
 
 	if (!st && e->flags & DBF_EXEC_SIMPLE)
 		st = exec_simple(s, e->exec_id);
@@ -353,6 +364,7 @@ static void exec_top(struct conn_table *t, struct conn_session *s, const struct 
 		return;
 	}
 	st->state = STMT_RUNNING;
+	st->portal = e->text.ptr;
 	if (e->flags & DBF_EXEC_AGAIN || !st->runs)
 		st->runs++;
 	mark_began(st, e);

@@ -20,6 +20,7 @@ struct stmt {
 	struct conn_stmt pub;
 	enum stmt_state state;
 	uint64_t ptr; /* of its text, in the server */
+	uint64_t portal; /* of its portal's own copy, while that lives */
 	uint32_t exec_id;
 	uint64_t text_hash;
 	uint32_t key_mode; /* as the kernel knew it when it judged last */
@@ -102,6 +103,12 @@ struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct s
  */
 struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id,
 			     struct stmt *st, bool ran);
+/*
+ * An Execute that was seen at its gate turns out to be @st's portal that goes on: @gated, which began nothing of its
+ * own, is freed, and what was decided about it holds for @st.
+ */
+void stmt_absorb(struct conn_table *t, struct conn_session *s, struct stmt *st, struct stmt *gated);
+bool stmt_same_text(const struct stmt *a, const struct stmt *b);
 /* Free @st, which is in no list, and forget it and what hangs below it everywhere. */
 void stmt_drop(struct conn_table *t, struct conn_session *s, struct stmt *st);
 struct stmt *stmt_by_exec(struct conn_session *s, uint32_t exec_id);

@@ -166,6 +166,28 @@ static bool text_room(struct conn_table *t, struct stmt *st, size_t len)
 	return true;
 }
 
+void stmt_absorb(struct conn_table *t, struct conn_session *s, struct stmt *st, struct stmt *gated)
+{
+	struct conn_state *cs = s->state;
+	unsigned i = 0;
+
+	while (i < cs->top_cnt && cs->tops[i] != gated)
+		i++;
+	if (i < cs->top_cnt) {
+		memmove(&cs->tops[i], &cs->tops[i + 1], (cs->top_cnt - i - 1) * sizeof(*cs->tops));
+		cs->top_cnt--;
+	}
+	st->exec_id = gated->exec_id;
+	if (gated->pub.has_verdict) {
+		st->pub.has_verdict = true;
+		st->pub.verdict = gated->pub.verdict;
+	}
+	if (cs->held == gated)
+		cs->held = st;
+	stmt_drop(t, s, gated);
+	cs->current = st;
+}
+
 void stmt_append_text(struct conn_table *t, struct stmt *st, const char *bytes, size_t len)
 {
 	size_t have = st->pub.captured;
@@ -248,10 +270,10 @@ static struct stmt *merge_into(struct conn_table *t, struct conn_session *s, str
 }
 
 /* Texts of which some is missing for want of room are not the same because the rest is. */
-static bool same_text(const struct stmt *a, const struct stmt *b)
+bool stmt_same_text(const struct stmt *a, const struct stmt *b)
 {
 	return !((a->pub.missing | b->pub.missing) & 1U << CONN_MISSING_TEXT_LIMIT) &&
-	       a->text_hash == b->text_hash && a->pub.captured == b->pub.captured &&
+	       a->pub.captured == b->pub.captured &&
 	       !memcmp(a->pub.text, b->pub.text, a->pub.captured);
 }
 
@@ -298,7 +320,7 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 		if ((!ran && old->pub.mode != st->pub.mode) ||
 		    (ran && old->pub.mode >= 2 && old->pub.sqlstate[0]) || (!ran && old->pub.began) ||
 		    old->pub.xact != st->pub.xact || old->pub.parent_id != st->pub.parent_id ||
-		    !same_text(old, st))
+		    old->text_hash != st->text_hash || !stmt_same_text(old, st))
 			continue;
 		return merge_into(t, s, old, st);
 	}
