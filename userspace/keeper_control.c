@@ -189,6 +189,8 @@ static json_t *counters_json(struct keeper *k)
 	add_count(o, "nested", w->nested);
 	add_count(o, "nested_lost", w->nested_lost);
 	add_count(o, "orphan_replies", w->orphan_replies);
+	add_count(o, "texts_limited", w->texts_limited);
+	add_count(o, "text_bytes", w->text_bytes);
 	add_count(o, "ring_backlog", w->ring_backlog);
 	add_count(o, "sql_calls", w->sql_calls);
 	add_count(o, "sql_exact_hits", w->sql_exact_hits);

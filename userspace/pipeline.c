@@ -16,9 +16,6 @@
 #include "core/limits.h"
 #include "pipeline_record.h"
 
-#define EXPRESSION_PREFIX "SELECT "
-#define PARSE_EXPRESSION \
-	2 /* raw_parser's modes from here on: PL/pgSQL expressions and assignments */
 #define CLASSES_MAX 65536
 #define KNOWN_SLOTS 2048 /* a power of two */
 
@@ -63,7 +60,6 @@ struct pipeline {
 	uint8_t class_key[16];
 	struct class_entry *classes; /* owned; open addressing */
 	uint32_t class_cnt, class_base;
-	struct buf scratch;
 	uint64_t lost_batches, lost_execs;
 	struct msg_stats stats;
 };
@@ -251,6 +247,9 @@ static uint32_t effects_of_op(const struct conn_stmt *st)
 
 static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_stmt *st)
 {
+	/* A verdict is remembered for the mode that the kernel asks for; the record says what was judged. */
+	unsigned mode = st->has_verdict ? st->verdict.mode & (DBF_MODE_ESCAPES - 1) : st->mode;
+
 	if (st->missing & (1U << CONN_MISSING_TEXT_FAULT | 1U << CONN_MISSING_TEXT_LIMIT) ||
 	    st->length_is_minimum)
 		return sql_unknown_facts(p->sql, SQL_UNKNOWN_TRUNCATED, effects_of_op(st), st->text,
@@ -264,14 +263,7 @@ static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_st
 	if (st->form == CONN_REPLICATION)
 		return sql_unknown_facts(p->sql, SQL_UNKNOWN_SYNTAX, SQL_BIT(SQL_REPLICATION),
 					 st->text, st->captured);
-	if (st->mode >= PARSE_EXPRESSION) {
-		buf_reset(&p->scratch);
-		buf_puts(&p->scratch, EXPRESSION_PREFIX);
-		buf_put(&p->scratch, st->text, st->captured);
-		return sql_analyze(p->sql, buf_str(&p->scratch), p->scratch.len,
-				   !st->escapes);
-	}
-	return sql_analyze(p->sql, st->text, st->captured, !st->escapes);
+	return sql_analyze_mode(p->sql, st->text, st->captured, !st->escapes, mode);
 }
 
 static void judge(struct pipeline *p, const struct sql_facts *facts, const struct identity *who,
@@ -411,6 +403,18 @@ static void on_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_t
 	pipeline_emit(p);
 }
 
+static void on_limit(void *ctx, struct conn_session *s, uint32_t statements)
+{
+	struct pipeline *p = ctx;
+	struct identity who;
+
+	fill_identity(s, &who);
+	record_writer_begin(p->writer, common_of(p, s, &who), "gap");
+	record_writer_gap(p->writer, "session_limit", 0, statements,
+			  "more statements than are kept before they end");
+	pipeline_emit(p);
+}
+
 struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pipeline_ops *ops,
 			      void *ctx)
 {
@@ -420,6 +424,7 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pip
 		.statement = on_statement,
 		.transaction = on_transaction,
 		.gap = on_gap,
+		.limit = on_limit,
 	};
 	struct pipeline *p = calloc(1, sizeof(*p));
 	uint8_t key[16];
@@ -439,7 +444,6 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pip
 	randombytes_buf(p->class_key, sizeof(p->class_key));
 	pipeline_set_clock(p);
 	p->class_base = opts->class_base % (UINT32_MAX - CLASSES_MAX);
-	buf_init(&p->scratch, 2 * LIMIT_SQL_PARSE_BYTES);
 	p->classes = calloc(CLASSES_MAX, sizeof(*p->classes));
 	p->writer = record_writer_new(p->node);
 	p->statements = statement_writer_new();
@@ -465,7 +469,6 @@ void pipeline_free(struct pipeline *p)
 	record_writer_free(p->writer);
 	statement_writer_free(p->statements);
 	free(p->known);
-	buf_fini(&p->scratch);
 	free(p->classes);
 	free(p);
 }
@@ -539,6 +542,8 @@ void pipeline_stats(const struct pipeline *p, struct msg_stats *out)
 	out->nested = c->nested;
 	out->nested_lost = c->nested_lost;
 	out->orphan_replies = c->orphan_replies;
+	out->texts_limited = c->texts_limited;
+	out->text_bytes = c->text_bytes;
 	out->sessions_refused = c->evicted;
 	out->sql_calls = sql.calls;
 	out->sql_exact_hits = sql.exact_hits;

@@ -177,6 +177,12 @@ static __always_inline void stmt_name(struct backend *b, struct dbf_server *srv,
 		bpf_probe_read_user_str(e->statement_name, sizeof(e->statement_name), (void *)name);
 }
 
+/* How the server read what runs: of a nested SELECT only its parse could tell, which may be long ago. */
+static __always_inline u32 stmt_mode(struct backend *b, u32 top)
+{
+	return !top && b->run.op == DBF_OP_SELECT ? DBF_MODE_UNKNOWN : 0;
+}
+
 /* Judge the execution whose text is in b->judge.text. */
 static __always_inline u32 stmt_judge_exec(struct backend *b, struct dbf_server *srv, u32 exec_id,
 					   u32 top)
@@ -188,7 +194,7 @@ static __always_inline u32 stmt_judge_exec(struct backend *b, struct dbf_server 
 	b->judge.ptr = b->run.ptr;
 	b->judge.gate = b->run.gate;
 	b->judge.exec_id = exec_id;
-	b->judge.mode = 0;
+	b->judge.mode = stmt_mode(b, top);
 	b->judge.top = top;
 	return verdict_judge(b, srv);
 }
@@ -351,7 +357,7 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 		return 0;
 	}
 	id = b->next_exec_id;
-	stmt_exec_head(b, id, parent, 0);
+	stmt_exec_head(b, id, parent, 0)->text.mode = stmt_mode(b, 0);
 	saved = b->used;
 	text_fact(b, DBF_FACT_EXEC, sizeof(struct dbf_exec), r->ptr, 0, t);
 	b->text_hash[0] = b->text_hash[1] = 0;

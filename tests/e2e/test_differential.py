@@ -301,15 +301,77 @@ def node_postgres_equals_the_server_log():
     compare_everything(node_postgres)
 
 
+NO_DROP = """
+apiVersion: dbfence.dev/v1
+kind: Policy
+metadata:
+  name: no-drop
+spec:
+  mode: enforce
+  rules:
+    - name: WHAT
+      when:
+        effects: [EFFECT]
+      action: deny
+"""
+
+
+def pieces(conn, text, per_sync):
+    """All 35 rows of @text, 10 at a time: in one pipeline, or with a Sync after each Execute of a transaction."""
+    if not per_sync:
+        result = conn.sync(conn.parse(text), conn.bind(portal="p"), *[conn.execute("p", 10)] * 5)
+        check(len(result.rows) == 35 and result.suspended == 3 and not result.errors, f"{text}: {result.errors}")
+        return
+    conn.must("BEGIN")
+    results = [conn.sync(conn.parse(text), conn.bind(portal="p"), conn.execute("p", 10))]
+    results += [conn.sync(conn.execute("p", 10)) for _ in range(3)]
+    conn.must("COMMIT")
+    check(sum(len(r.rows) for r in results) == 35 and not any(r.errors for r in results), f"{text}: the client went wrong")
+
+
+def one_record_for_each_portal(policies):
+    texts = ["SELECT generate_series(1, 35)", "SELECT generate_series(1, 35) AS drop",
+             "INSERT INTO kept SELECT generate_series(1, 35) RETURNING id"]
+    with Cluster(log_all=True) as cluster, Daemon(policies) as daemon, Connection(cluster) as conn:
+        conn.must("CREATE TABLE kept (id int)")
+        for text in texts:
+            for per_sync in (False, True):
+                pieces(conn, text, per_sync)
+        daemon.settle()
+        for text in texts:
+            found = [r for r in daemon.journal("statement") if r["statement"].get("text") == text]
+            check([(r.get("rows"), r["outcome"]) for r in found] == [(35, "executed")] * 2,
+                  f"{text}: two portals of 35 rows, recorded as {[(r.get('rows'), r['outcome']) for r in found]}")
+
+
 @case
 def a_portal_fetched_in_pieces_is_one_record():
-    with Cluster(log_all=True) as cluster, Daemon() as daemon, Connection(cluster) as conn:
-        text = "SELECT generate_series(1, 35)"
-        result = conn.sync(conn.parse(text), conn.bind(portal="p"), *[conn.execute("p", 10)] * 4)
-        check(len(result.rows) == 35 and result.suspended == 3, "the client itself went wrong")
-        found = daemon.wait_journal(lambda r: r.get("kind") == "statement" and r["statement"].get("text") == text)
-        check(len(found) == 1, f"{len(found)} records for one portal")
-        check(found[0].get("rows") == 35, f"the record says {found[0].get('rows')} rows, 35 were sent")
+    one_record_for_each_portal({})
+
+
+@case
+def a_portal_fetched_in_pieces_is_one_record_behind_the_execute_gate():
+    one_record_for_each_portal({"p.yaml": NO_DROP.replace("WHAT", "drops").replace("EFFECT", "schema_destroy")})
+
+
+@case
+def a_portal_denied_in_the_middle_is_recorded_as_denied():
+    text = "SELECT id FROM kept"
+    with Cluster() as cluster, Daemon() as daemon, Connection(cluster) as conn:
+        conn.must("CREATE TABLE kept AS SELECT generate_series(1, 35) AS id")
+        conn.must("BEGIN")
+        conn.sync(conn.parse(text), conn.bind(portal="p"), conn.execute("p", 10))
+        daemon.write_policy("p.yaml", NO_DROP.replace("WHAT", "reads").replace("EFFECT", "read"))
+        daemon.reload()
+        result = conn.sync(conn.execute("p", 10))
+        check(result.sqlstate == "57014" and not result.rows, f"the second Execute: {result.errors or result.rows}")
+        conn.must("ROLLBACK")
+        daemon.settle()
+        found = [r for r in daemon.journal("statement") if r["statement"].get("text") == text]
+    got = [(r.get("rows"), r["outcome"], r.get("decision", {}).get("rule")) for r in found if r["outcome"] == "prevented"]
+    check(len(found) == 2 and found[0]["outcome"] == "executed" and found[0].get("rows") == 10,
+          f"recorded: {[(r.get('rows'), r['outcome']) for r in found]}")
+    check([(o, rule) for _, o, rule in got] == [("prevented", "reads")], f"the denial: {got}")
 
 
 @case

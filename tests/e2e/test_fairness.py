@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 200 connections that send endless first-seen statements, each of them a candidate that has to be held and judged,
-do not make an innocent client's holds time out. The innocent client's p50 and p99 are printed.
+do not make an innocent client's holds time out. The innocent client's p50 and p99 are printed. And one that keeps
+thousands of long texts in the air does not take the worker's memory.
 """
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -88,6 +90,62 @@ def innocent(cluster):
             errors += result.errors
             time.sleep(0.01)
         return times, errors, conn.pid
+
+
+PIPELINED, LONG, AT_ONCE = 3000, 60000, 25
+
+
+def pipeline_long_texts(conn, done):
+    """Thousands of long statements before one Sync, no faster than the ring can take; how many were answered."""
+    reader = threading.Thread(target=lambda: done.append(conn.read()), daemon=True)
+    reader.start()
+    for first in range(0, PIPELINED, AT_ONCE):
+        conn.send(*(conn.parse(f"SELECT {i}, length('{'x' * LONG}')") + conn.bind() + conn.execute()
+                    for i in range(first, first + AT_ONCE)))
+        time.sleep(0.03)
+    conn.send(conn.SYNC)
+    reader.join(60)
+    check(done, "the pipeline got no end")
+
+
+def peak_memory(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM"))
+
+
+@case
+def a_pipeline_of_long_texts_does_not_take_the_workers_memory():
+    done, quiet = [], []
+    with Cluster() as cluster, Daemon() as daemon:
+        worker = daemon.processes()["worker"]
+        with Connection(cluster, application="hog") as hog, Connection(cluster, application="quiet") as other:
+            noise = threading.Thread(target=pipeline_long_texts, args=(hog, done), daemon=True)
+            noise.start()
+            while noise.is_alive():
+                quiet.append(f"SELECT {len(quiet)} AS quiet")
+                other.must(quiet[-1])
+                time.sleep(0.005)
+            noise.join()
+        check(len(done[0].tags) == PIPELINED, f"{len(done[0].tags)} of {PIPELINED} answers")
+        daemon.settle()
+        counters = daemon.status()["counters"]
+        records = [r for r in daemon.records() if r.get("kind") == "statement"]
+        check(daemon.processes()["worker"] == worker, "the worker ended and was started again")
+        peak = peak_memory(worker)
+    hogs = [r for r in records if field(r, "server.pid") == hog.pid]
+    limited = [r for r in hogs if "text_limit" in r.get("incomplete", [])]
+    seen = [field(r, "statement.text") for r in records if field(r, "server.pid") == other.pid]
+    lost = counters["kernel_lost_batches"]
+    say(f"{len(hogs)} long statements recorded, {len(limited)} without text; {len(quiet)} quiet ones; "
+        f"the worker's peak is {peak // 1024} MiB")
+    check(lost == 0, f"{lost} batches did not find room in the ring: send slower")
+    check(len(hogs) == PIPELINED, f"{len(hogs)} records of {PIPELINED} long statements")
+    check(all(r["outcome"] == "executed" for r in hogs), "a long statement is not recorded as executed")
+    check(limited and counters["texts_limited"] >= len(limited), f"{counters['texts_limited']} texts counted")
+    check(all(field(r, "statement.text") == "" or "incomplete" in r for r in limited), "a cut text that says nothing")
+    check(len(hogs) - len(limited) >= 8 * 1024 * 1024 // (LONG + 64) - 1, "texts that had room are gone")
+    check(seen == quiet, f"{len(seen)} records of {len(quiet)} quiet statements")
+    check(peak < 300 * 1024, f"the worker took {peak // 1024} MiB")
 
 
 if __name__ == "__main__":

@@ -105,6 +105,14 @@ static void on_transaction(void *ctx, struct conn_session *s, const struct conn_
 	must(x->number && x->state <= CONN_XACT_ROLLED_BACK);
 }
 
+static void on_limit(void *ctx, struct conn_session *s, uint32_t statements)
+{
+	(void)ctx;
+	(void)s;
+	if (!statements)
+		abort();
+}
+
 static void on_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_t execs)
 {
 	struct sink *k = ctx;
@@ -148,6 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const struct conn_ops ops = {
 		.session = on_session, .hold = on_hold, .statement = on_statement, .transaction = on_transaction,
 		.gap = on_gap,
+		.limit = on_limit,
 	};
 	struct sink sink = { 0 };
 	struct conn_table *t = conn_table_new(&ops, &sink);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The whole engine on any bytes; the first one chooses standard_conforming_strings. One engine keeps its caches over
+ * The whole engine on any bytes; the first one chooses standard_conforming_strings and, by the three bits above it, how
+ * the text is read: raw_parser's modes, from 6 on not known. One engine keeps its caches over
  * all inputs, another one has no cache to speak of: whatever the first one remembers must equal what the second
  * one finds out anew.
  */
@@ -69,6 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint8_t key[16] = "fuzz";
 	static struct sql_engine *engine, *fresh;
+	unsigned mode;
 	bool standard;
 	char *text;
 
@@ -80,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size)
 		return 0;
 	standard = data[0] & 1;
+	mode = data[0] >> 1 & 7;
 	text = malloc(size);
 	require(text != NULL);
 	memcpy(text, data + 1, size - 1);
@@ -88,8 +91,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		/* Push the text out of the one entry that the second engine has. */
 		sql_analyze(fresh, "SELECT 1; SELECT 2", 18, true);
-		known = sql_analyze(engine, text, size - 1, standard);
-		found = sql_analyze(fresh, text, size - 1, standard);
+		known = sql_analyze_mode(engine, text, size - 1, standard, mode);
+		found = sql_analyze_mode(fresh, text, size - 1, standard, mode);
 		/* The grammar refuses a few numbers by their value (float(99)), as the server does: that may go unseen. */
 		if (found->unknown != SQL_UNKNOWN_SYNTAX || known->unknown != SQL_KNOWN)
 			check_facts(known, found, size - 1);

@@ -55,6 +55,14 @@ static void *facts_add(struct facts *f, uint16_t kind, uint32_t arg, const void 
 	return to + sizeof(h);
 }
 
+/* A process of the server that serves no client. */
+static inline void add_open_background(struct facts *f)
+{
+	struct dbf_session s = { .kind = DBF_SESSION_BACKGROUND, .major = 15 };
+
+	facts_add(f, DBF_FACT_OPEN, 0, &s, sizeof(s), NULL, 0);
+}
+
 static inline void add_open(struct facts *f, bool found)
 {
 	struct dbf_session s = { .kind = DBF_SESSION_CLIENT, .transport = DBF_TRANSPORT_UNIX, .found = found, .major = 15,
@@ -279,10 +287,18 @@ static inline void log_gap(void *ctx, struct conn_session *s, uint32_t batches, 
 	buf_printf(&g->log, "gap %u %u\n", batches, execs);
 }
 
+static void log_limit(void *ctx, struct conn_session *s, uint32_t statements)
+{
+	struct feeding *g = ctx;
+
+	(void)s;
+	buf_printf(&g->log, "limit %u\n", statements);
+}
+
 static inline void feeding_init(struct feeding *g)
 {
 	static const struct conn_ops ops = { .session = log_session, .hold = log_hold, .statement = log_statement,
-					     .transaction = log_transaction, .gap = log_gap };
+					     .transaction = log_transaction, .gap = log_gap, .limit = log_limit };
 
 	*g = (struct feeding){ .session = 1000, .tgid = 42 };
 	buf_init(&g->log, 4 * 1024 * 1024);

@@ -250,6 +250,152 @@ static void test_conn_portal(void)
 		   "session close exit 0\n");
 }
 
+/* What the server sends for one Execute while the gate is attached: its own id, then the portal's text. */
+static void add_gated(struct facts *f, uint32_t id, const char *text, uint64_t portal, uint16_t how)
+{
+	add_execute(f, id, DBF_OP_EXECUTE, text, NULL);
+	if (portal)
+		add_exec_fact(f, id, 0, DBF_OP_SELECT, (uint16_t)(DBF_EXEC_TOP | how), portal, NULL, NULL);
+}
+
+static void make_portal_gated(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "BEGIN");
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_tag(f, "BEGIN");
+	add_ready(f, 'T');
+	/* In one cycle: the server answers all of them at its end. */
+	add_gated(f, 2, "SELECT g", 0x77000, DBF_EXEC_SAME);
+	add_gated(f, 3, "SELECT g", 0x77000, DBF_EXEC_AGAIN);
+	add_gated(f, 4, "SELECT g", 0x77000, DBF_EXEC_AGAIN);
+	add_inside(f, 5, 4, DBF_OP_SELECT, "SELECT inside");
+	add_reply(f, 's', NULL, 0, 10);
+	add_reply(f, 's', NULL, 0, 10);
+	add_reply(f, 's', NULL, 0, 10);
+	add_ready(f, 'T');
+	/* In the next ones; another portal with the same text is another statement. */
+	add_gated(f, 6, "SELECT g", 0x77000, DBF_EXEC_AGAIN);
+	add_reply(f, 's', NULL, 0, 10);
+	add_ready(f, 'T');
+	add_gated(f, 7, "SELECT g", 0x88000, DBF_EXEC_SAME);
+	add_reply(f, 's', NULL, 0, 3);
+	add_gated(f, 8, "SELECT g", 0x77000, DBF_EXEC_AGAIN);
+	add_tag(f, "SELECT 5");
+	add_gated(f, 9, "SELECT g", 0x88000, DBF_EXEC_AGAIN);
+	add_tag(f, "SELECT 1");
+	add_ready(f, 'T');
+	add_parse(f, "COMMIT");
+	add_run(f, 10, DBF_OP_UTILITY, false);
+	add_tag(f, "COMMIT");
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_portal_gated(void)
+{
+	check("portal behind the gate", make_portal_gated,
+	      OPEN "1 simple 'BEGIN' executed [BEGIN] x1\n"
+		   "2 extended 'SELECT g' executed [SELECT 5] rows=45 !suspended x1\n"
+		   "5<2 nested 'SELECT inside' executed x1\n"
+		   "7 extended 'SELECT g' executed [SELECT 1] rows=4 !suspended x1\n"
+		   "10 simple 'COMMIT' executed [COMMIT] x1\n"
+		   "x1 committed, 4 statements, xid 0\n"
+		   "session close exit 0\n");
+}
+
+/* The rows of INSERT … RETURNING are made at first: what goes on enters nothing. @gate: its Executes are seen there. */
+static void portal_stored(struct facts *f, bool gate)
+{
+	opened(f);
+	if (gate)
+		add_gated(f, 1, "INSERT r", 0x77000, DBF_EXEC_SAME);
+	else
+		add_execute(f, 1, DBF_OP_INSERT, "INSERT r", NULL);
+	if (gate)
+		add_gated(f, 2, "INSERT r", 0, 0);
+	add_reply(f, 's', NULL, 0, 10);
+	add_reply(f, 's', NULL, 0, 10);
+	if (gate)
+		add_gated(f, 3, "INSERT r", 0, 0);
+	add_tag(f, "INSERT 0 5");
+	if (gate)	/* once more, at its end */
+		add_gated(f, 4, "INSERT r", 0, 0);
+	add_tag(f, "INSERT 0 0");
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void make_portal_stored(struct facts *f)
+{
+	portal_stored(f, false);
+}
+
+static void make_portal_stored_gated(struct facts *f)
+{
+	portal_stored(f, true);
+}
+
+static void test_conn_portal_stored(void)
+{
+	check("stored portal", make_portal_stored,
+	      OPEN "1 extended 'INSERT r' executed [INSERT 0 5] rows=25 !suspended x1+\n"
+		   "session close exit 0\n");
+	check("stored portal behind the gate", make_portal_stored_gated,
+	      OPEN "1 extended 'INSERT r' executed [INSERT 0 5] [INSERT 0 0] rows=25 !suspended x1+\n"
+		   "session close exit 0\n");
+}
+
+/* A policy comes while a portal is read: the Execute that is denied is a record of its own, with the reason. */
+static void portal_denied(struct facts *f, bool held)
+{
+	opened(f);
+	add_parse(f, "BEGIN");
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_tag(f, "BEGIN");
+	add_ready(f, 'T');
+	add_execute(f, 2, DBF_OP_SELECT, "SELECT g", NULL);
+	add_reply(f, 's', NULL, 0, 10);
+	add_ready(f, 'T');
+	add_gated(f, 3, "SELECT g", 0, 0);
+	if (held) {
+		add_verdict(f, DBF_GATE_EXECUTE, DBF_HOW_HOLD, DBF_ACTION_NONE, 3, 4);
+		add_settled(f, 4, DBF_ACTION_DENY, DBF_BY_KEEPER);
+	} else {
+		add_verdict(f, DBF_GATE_EXECUTE, DBF_HOW_CACHE, DBF_ACTION_DENY, 3, 0);
+	}
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'E');
+	add_exit(f, 0);
+}
+
+static void make_portal_denied(struct facts *f)
+{
+	portal_denied(f, false);
+}
+
+static void make_portal_denied_held(struct facts *f)
+{
+	portal_denied(f, true);
+}
+
+static void test_conn_portal_denied(void)
+{
+	check("portal denied", make_portal_denied,
+	      OPEN "1 simple 'BEGIN' executed [BEGIN] x1\n"
+		   "2 extended 'SELECT g' executed rows=10 !suspended x1\n"
+		   "3 extended 'SELECT g' prevented 57014 (canceling) execute/cache/deny x1\n"
+		   "x1 rolled back, 3 statements, xid 0\n"
+		   "session close exit 0\n");
+	check("portal denied after a hold", make_portal_denied_held,
+	      OPEN "1 simple 'BEGIN' executed [BEGIN] x1\n"
+		   "hold 4:9 'SELECT g'\n"
+		   "2 extended 'SELECT g' executed rows=10 !suspended x1\n"
+		   "3 extended 'SELECT g' prevented 57014 (canceling) execute/hold/deny/1 x1\n"
+		   "x1 rolled back, 3 statements, xid 0\n"
+		   "session close exit 0\n");
+}
+
 /* --- what runs inside --- */
 
 static void make_nested(struct facts *f)
@@ -790,12 +936,66 @@ static void test_conn_times(void)
 	feeding_fini(&g);
 }
 
+/* --- without a client --- */
+
+static void make_background(struct facts *f)
+{
+	add_open_background(f);
+	add_parse(f, "CREATE TABLE a ()");
+	add_run(f, 1, DBF_OP_UTILITY, false);
+	add_arg(f, DBF_FACT_XID, 77);
+	add_parse(f, "SELEC");
+	add_error(f, "42601", 1, NULL, false);
+	add_parse(f, "SELECT 1/0; SELECT 2");
+	add_run(f, 2, DBF_OP_SELECT, false);
+	add_error(f, "22012", 2, NULL, false);
+	add_parse(f, "DO");
+	add_run(f, 3, DBF_OP_UTILITY, false);
+	add_inside(f, 4, 3, DBF_OP_INSERT, "INSERT INTO a");
+	add_execute(f, 5, DBF_OP_SELECT, "SELECT never_parsed", NULL);
+	add_parse(f, "SELECT last");
+	add_run(f, 6, DBF_OP_SELECT, false);
+}
+
+static void make_background_ends(struct facts *f)
+{
+	make_background(f);
+	add_exit(f, 0);
+}
+
+static void make_background_dies(struct facts *f)
+{
+	make_background(f);
+	add_exit(f, 1 << 8);
+}
+
+#define BACKGROUND "session open\n" \
+		   "1 simple 'CREATE TABLE a ()' executed x1\n" \
+		   "2 simple 'SELEC' failed 42601 execs=0 x2\n" \
+		   "3 simple 'SELECT 1/0; SELECT 2' failed 22012 x3\n" \
+		   "4 simple 'DO' executed x4\n" \
+		   "5<4 nested 'INSERT INTO a' executed x4\n" \
+		   "6 extended 'SELECT never_parsed' executed x5\n"
+
+static void test_conn_background(void)
+{
+	check("background ends", make_background_ends,
+	      BACKGROUND "7 simple 'SELECT last' executed x6\n"
+			 "session close exit 0\n");
+	check("background dies", make_background_dies,
+	      BACKGROUND "7 simple 'SELECT last' aborted x6\n"
+			 "session close exit 1\n");
+}
+
 static const struct test_case cases[] = {
 	{ "conn_simple", test_conn_simple },
 	{ "conn_copy", test_conn_copy },
 	{ "conn_extended", test_conn_extended },
 	{ "conn_pipeline", test_conn_pipeline },
 	{ "conn_portal", test_conn_portal },
+	{ "conn_portal_gated", test_conn_portal_gated },
+	{ "conn_portal_stored", test_conn_portal_stored },
+	{ "conn_portal_denied", test_conn_portal_denied },
 	{ "conn_nested", test_conn_nested },
 	{ "conn_parentless", test_conn_parentless },
 	{ "conn_denied", test_conn_denied },
@@ -808,6 +1008,7 @@ static const struct test_case cases[] = {
 	{ "conn_ends", test_conn_ends },
 	{ "conn_gap", test_conn_gap },
 	{ "conn_times", test_conn_times },
+	{ "conn_background", test_conn_background },
 };
 
 TEST_MAIN(cases)

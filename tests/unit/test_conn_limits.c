@@ -4,6 +4,7 @@
 
 #include "conn_facts.h"
 #include "conn/state.h"
+#include "core/limits.h"
 
 static struct facts facts;
 
@@ -73,8 +74,14 @@ static void see_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_
 	(void)ctx, (void)s, (void)batches, (void)execs;
 }
 
+static void see_limit(void *ctx, struct conn_session *s, uint32_t statements)
+{
+	(void)ctx, (void)s, (void)statements;
+}
+
 static const struct conn_ops see_ops = { .session = see_session, .hold = see_statement, .statement = see_statement,
-					 .transaction = see_transaction, .gap = see_gap };
+					 .transaction = see_transaction, .gap = see_gap,
+					 .limit = see_limit };
 
 static struct seen see(void)
 {
@@ -177,6 +184,167 @@ static void test_conn_top_limit(void)
 	for (unsigned i = 0; i < STATE_TOPS_MAX / 100 + 2; i++)
 		feed_facts(&g, &facts, FACTS_MAX);
 	CHECK_INT(conn_table_counters(g.table)->nested_lost, (STATE_TOPS_MAX / 100 + 2) * 100 - STATE_TOPS_MAX);
+	conn_table_free(g.table);
+}
+
+/* @cnt texts of @len bytes, parsed in one cycle that has not ended. */
+static void feed_long_texts(struct feeding *g, unsigned cnt, size_t len)
+{
+	begin();
+	add_long(&facts, len, 100, 0);
+	for (unsigned i = 0; i < cnt; i++)
+		feed_facts(g, &facts, FACTS_MAX);
+}
+
+/* A session that keeps too much loses texts, not statements; another one keeps its own. */
+static void test_conn_session_text_limit(void)
+{
+	const unsigned fit = LIMIT_SESSION_TEXT_BYTES / 60000, over = 50;
+	const struct conn_counters *c;
+	struct seen seen = { 0 };
+	struct feeding g = { .session = 1, .tgid = 1 };
+
+	g.table = conn_table_new(&see_ops, &seen);
+	if (!CHECK(g.table))
+		return;
+	c = conn_table_counters(g.table);
+	feed_long_texts(&g, fit, 60000);
+	CHECK_INT(c->texts_limited, 0);
+	CHECK_INT(c->text_bytes, (uint64_t)fit * 60000);
+	feed_long_texts(&g, over, 60000);
+	CHECK_INT(c->texts_limited, over);
+	CHECK(c->text_bytes <= LIMIT_SESSION_TEXT_BYTES);
+	CHECK(c->text_bytes > LIMIT_SESSION_TEXT_BYTES - DBF_TEXT_CHUNK);
+	begin();
+	for (unsigned i = 0; i < fit + over; i++)
+		add_failed(&facts, "ERROR", "42601", "x");
+	add_ready(&facts, 'I');
+	feed_facts(&g, &facts, FACTS_MAX);
+	CHECK_INT(seen.statements, fit + over);
+	CHECK_INT(seen.missing, 1U << CONN_MISSING_TEXT_LIMIT);
+	CHECK_INT(c->nested_lost, 0);
+	CHECK_INT(c->text_bytes, 0);
+	/* What was freed is there again. */
+	seen.missing = 0;
+	feed_long_texts(&g, 1, 60000);
+	begin();
+	add_failed(&facts, "ERROR", "42601", "x");
+	add_ready(&facts, 'I');
+	feed_facts(&g, &facts, FACTS_MAX);
+	CHECK_INT(seen.captured, 60000);
+	CHECK_INT(seen.missing, 0);
+	conn_table_free(g.table);
+}
+
+/* Sessions that fill the table leave every other one its minimum. */
+static void test_conn_table_text_limit(void)
+{
+	const unsigned per_session = LIMIT_SESSION_TEXT_BYTES / 60000;
+	const unsigned sessions = LIMIT_TEXT_BYTES / LIMIT_SESSION_TEXT_BYTES + 3;
+	const struct conn_counters *c;
+	struct seen seen = { 0 };
+	struct feeding g = { 0 };
+
+	g.table = conn_table_new(&see_ops, &seen);
+	if (!CHECK(g.table))
+		return;
+	c = conn_table_counters(g.table);
+	for (unsigned i = 1; i <= sessions; i++) {
+		g.session = g.tgid = i;
+		g.seq = 0;
+		feed_long_texts(&g, per_session, 60000);
+	}
+	CHECK(c->texts_limited > 0);
+	CHECK(c->text_bytes > LIMIT_TEXT_BYTES - DBF_TEXT_CHUNK);
+	CHECK(c->text_bytes <= LIMIT_TEXT_BYTES + sessions * LIMIT_SESSION_TEXT_MIN);
+	g.session = g.tgid = sessions + 1;
+	g.seq = 0;
+	feed_long_texts(&g, 1, LIMIT_SESSION_TEXT_MIN);
+	begin();
+	add_failed(&facts, "ERROR", "42601", "x");
+	add_ready(&facts, 'I');
+	feed_facts(&g, &facts, FACTS_MAX);
+	CHECK_INT(seen.captured, LIMIT_SESSION_TEXT_MIN);
+	CHECK_INT(seen.missing, 0);
+	conn_table_free(g.table);
+}
+
+/* A text without room is undecided at a hold, and equal to no other. */
+static void test_conn_limited_texts_are_not_alike(void)
+{
+	struct seen seen = { 0 };
+	struct feeding g = { .session = 1, .tgid = 1 };
+	char text[32];
+
+	g.table = conn_table_new(&see_ops, &seen);
+	if (!CHECK(g.table))
+		return;
+	feed_long_texts(&g, LIMIT_SESSION_TEXT_BYTES / 60000 + 1, 60000);
+	begin();
+	add_execute(&facts, 7, DBF_OP_UTILITY, "DO", NULL);
+	for (unsigned i = 0; i < 600; i++) {
+		snprintf(text, sizeof(text), "SELECT %u", 100 + i);
+		add_inside(&facts, 10 + i, 7, DBF_OP_SELECT, text);
+	}
+	feed_facts(&g, &facts, FACTS_MAX);
+	begin();
+	add_parse(&facts, "DROP TABLE held");
+	add_verdict(&facts, DBF_GATE_PARSE, DBF_HOW_HOLD, DBF_ACTION_NONE, 0, 3);
+	for (unsigned i = 0; i < 3; i++)
+		feed_facts(&g, &facts, FACTS_MAX);
+	CHECK_INT(seen.statements, 3);
+	CHECK_INT(seen.missing, 1U << CONN_MISSING_TEXT_LIMIT);
+	CHECK(seen.minimum && !seen.captured);
+	seen.nested = 0;
+	begin();
+	add_exit(&facts, 0);
+	feed_facts(&g, &facts, FACTS_MAX);
+	CHECK_INT(seen.nested, 600);
+	conn_table_free(g.table);
+}
+
+struct told {
+	struct seen seen;
+	uint32_t limited;
+};
+
+static void told_limit(void *ctx, struct conn_session *s, uint32_t statements)
+{
+	struct told *told = ctx;
+
+	(void)s;
+	told->limited += statements;
+}
+
+/* Statements of many nested ones in one cycle: what is beyond the limit is counted, and told once. */
+static void test_conn_session_statement_limit(void)
+{
+	struct conn_ops ops = see_ops;
+	struct told told = { 0 };
+	struct feeding g = { .session = 1, .tgid = 1 };
+	unsigned fed = 0, id = 1;
+	char text[32];
+
+	ops.limit = told_limit;
+	g.table = conn_table_new(&ops, &told);
+	if (!CHECK(g.table))
+		return;
+	while (fed < LIMIT_SESSION_STATEMENTS + 500) {
+		begin();
+		add_execute(&facts, id, DBF_OP_UTILITY, "DO", NULL);
+		fed++;
+		for (unsigned i = 0, top = id++; i < STATE_NESTED_MAX; i++, fed++) {
+			snprintf(text, sizeof(text), "SELECT %u", i);
+			add_inside(&facts, id++, top, DBF_OP_SELECT, text);
+		}
+		feed_facts(&g, &facts, FACTS_MAX);
+	}
+	begin();
+	add_exit(&facts, 0);
+	feed_facts(&g, &facts, FACTS_MAX);
+	CHECK_INT(told.seen.statements + told.seen.nested, LIMIT_SESSION_STATEMENTS);
+	CHECK_INT(told.limited, fed - LIMIT_SESSION_STATEMENTS);
+	CHECK(told.seen.missing & 1U << CONN_MISSING_NESTED);
 	conn_table_free(g.table);
 }
 
@@ -299,6 +467,10 @@ static const struct test_case cases[] = {
 	{ "conn_long_texts", test_conn_long_texts },
 	{ "conn_statement_limits", test_conn_statement_limits },
 	{ "conn_top_limit", test_conn_top_limit },
+	{ "conn_session_text_limit", test_conn_session_text_limit },
+	{ "conn_table_text_limit", test_conn_table_text_limit },
+	{ "conn_limited_texts_are_not_alike", test_conn_limited_texts_are_not_alike },
+	{ "conn_session_statement_limit", test_conn_session_statement_limit },
 	{ "conn_table_many", test_conn_table_many },
 	{ "conn_table_full", test_conn_table_full },
 	{ "conn_bad_records", test_conn_bad_records },

@@ -375,7 +375,129 @@ static void test_too_many_names(void)
 	free(sql);
 }
 
+static const struct sql_facts *read_as(unsigned mode, const char *text)
+{
+	return sql_analyze_mode(engine, text, strlen(text), true, mode);
+}
+
+static enum sql_func_risk worst_risk(const struct sql_facts *facts)
+{
+	enum sql_func_risk worst = SQL_RISK_NONE;
+
+	for (unsigned i = 0; i < facts->stmt_cnt; i++)
+		for (unsigned k = 0; k < facts->stmts[i].function_cnt; k++)
+			if (facts->stmts[i].functions[k].risk == SQL_RISK_FILE)
+				worst = SQL_RISK_FILE;
+	return worst;
+}
+
+/* Texts that are expressions or assignments of PL/pgSQL, with what calls pg_read_file in each place that can. */
+static void test_modes_find_what_is_called(void)
+{
+	static const struct {
+		unsigned mode;
+		const char *text;
+	} rows[] = {
+		{ SQL_MODE_EXPRESSION, "pg_read_file('/etc/passwd') || 'x'" },
+		{ SQL_MODE_EXPRESSION, "a FROM t WHERE b = pg_read_file(c)" },
+		{ SQL_MODE_EXPRESSION, "a = pg_read_file('x')" },
+		{ SQL_MODE_EXPRESSION, "(SELECT pg_read_file('x'))" },
+		{ SQL_MODE_ASSIGN1, "x := pg_read_file('/etc/passwd')" },
+		{ SQL_MODE_ASSIGN1, "x = pg_read_file('/etc/passwd')" },
+		{ SQL_MODE_ASSIGN1, "x := (SELECT pg_read_file('a') FROM t)" },
+		{ SQL_MODE_ASSIGN1, "x := count(*) FROM t WHERE a = pg_read_file('b')" },
+		{ SQL_MODE_ASSIGN1, "x[length(pg_read_file('b'))] := 1" },
+		{ SQL_MODE_ASSIGN2, "r.\"a=b\" := y = pg_read_file('b')" },
+		{ SQL_MODE_ASSIGN3, "a.b.c[1:2] := pg_read_file('b')" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const unsigned modes[] = { rows[i].mode, SQL_MODE_ANY, 0xff };
+
+		for (unsigned k = 0; k < 3; k++) {
+			const struct sql_facts *facts = read_as(modes[k], rows[i].text);
+
+			CHECK_MSG(facts->unknown == SQL_KNOWN && worst_risk(facts) == SQL_RISK_FILE, "%s in mode %u: %s",
+				  rows[i].text, modes[k], sql_unknown_name(facts->unknown));
+		}
+		CHECK_INT(analyze(rows[i].text)->unknown, rows[i].text[0] == '(' ? SQL_KNOWN : SQL_UNKNOWN_SYNTAX);
+	}
+}
+
+static void test_modes_keep_the_text_as_it_came(void)
+{
+	const struct sql_facts *facts;
+
+	for (unsigned round = 0; round < 3; round++) {
+		facts = read_as(SQL_MODE_ASSIGN1, "x := f('secret') /*a='b'*/");
+		CHECK_STR(facts->masked, "x := f(?) /*a='b'*/");
+		CHECK_INT(facts->masked_len, strlen(facts->masked));
+		CHECK_STR(facts->tags, "a='b'");
+		CHECK_INT(facts->stmt_cnt, 1);
+		CHECK_INT(facts->stmts[0].off, 0);
+		CHECK_INT(facts->stmts[0].len, strlen("x := f('secret')"));
+		CHECK_STR(facts->stmts[0].functions[0].name, "f");
+		facts = read_as(SQL_MODE_EXPRESSION, "a + 1");
+		CHECK_STR(facts->masked, "a + ?");
+		CHECK_INT(facts->stmts[0].len, 5);
+		CHECK(!(facts->effects & SQL_BIT(SQL_UNKNOWN)));
+	}
+}
+
+/* Both readings count: neither hides what the other one does. */
+static void test_modes_are_joined_when_not_known(void)
+{
+	const struct sql_facts *facts = read_as(SQL_MODE_ANY, "set x = 1");
+	bool set = false, select = false;
+
+	CHECK_INT(facts->unknown, SQL_KNOWN);
+	for (unsigned i = 0; i < facts->stmt_cnt; i++) {
+		set |= !strcmp(facts->stmts[i].command, "SET");
+		select |= !strcmp(facts->stmts[i].command, "SELECT");
+		CHECK(facts->stmts[i].off + facts->stmts[i].len <= 9);
+	}
+	CHECK(set && select && facts->effects & SQL_BIT(SQL_SESSION));
+	CHECK_INT(read_as(SQL_MODE_STATEMENTS, "set x = 1")->stmt_cnt, 1);
+	facts = read_as(SQL_MODE_ANY, "x := 1; DROP TABLE t");
+	CHECK(facts->effects & SQL_BIT(SQL_SCHEMA_DESTROY));
+	facts = read_as(SQL_MODE_ANY, "DROP TABLE t");
+	CHECK(facts->stmt_cnt == 1 && facts->effects == SQL_BIT(SQL_SCHEMA_DESTROY));
+	/* What no expression can begin with is not tried as one. */
+	fresh_engine(64);
+	read_as(SQL_MODE_ANY, "  SELECT a FROM t");
+	CHECK_INT(stats().calls, 1);
+}
+
+static void test_modes_that_do_not_fit(void)
+{
+	const struct sql_facts *facts = read_as(SQL_MODE_ASSIGN1, "a + 1");
+	char *text = malloc(LIMIT_SQL_PARSE_BYTES + 1);
+
+	CHECK_INT(facts->unknown, SQL_UNKNOWN_SYNTAX);
+	CHECK_STR(facts->masked, "a + ?");
+	CHECK_INT(read_as(SQL_MODE_EXPRESSION, "x := 1")->unknown, SQL_UNKNOWN_SYNTAX);
+	facts = read_as(SQL_MODE_ANY, "SELEC a b c");
+	CHECK_INT(facts->unknown, SQL_UNKNOWN_SYNTAX);
+	CHECK_INT(facts->effects, SQL_BIT(SQL_UNKNOWN));
+	facts = read_as(SQL_MODE_TYPE_NAME, "numeric(10, 2)");
+	CHECK_INT(facts->unknown, SQL_KNOWN);
+	CHECK_INT(facts->stmt_cnt, 0);
+	CHECK_STR(facts->masked, "numeric(?, ?)");
+	CHECK_INT(sql_analyze_mode(engine, "a\0", 3, true, SQL_MODE_EXPRESSION)->unknown, SQL_UNKNOWN_NUL);
+	if (!CHECK(text))
+		return;
+	memset(text, 'a', LIMIT_SQL_PARSE_BYTES + 1);
+	CHECK(sql_analyze_mode(engine, text, LIMIT_SQL_PARSE_BYTES, true, SQL_MODE_EXPRESSION)->unknown != SQL_KNOWN);
+	CHECK_INT(sql_analyze_mode(engine, text, LIMIT_SQL_PARSE_BYTES + 1, true, SQL_MODE_ANY)->unknown,
+		  SQL_UNKNOWN_TOO_LONG);
+	free(text);
+}
+
 static const struct test_case cases[] = {
+	{ "modes_find_what_is_called", test_modes_find_what_is_called },
+	{ "modes_keep_the_text_as_it_came", test_modes_keep_the_text_as_it_came },
+	{ "modes_are_joined_when_not_known", test_modes_are_joined_when_not_known },
+	{ "modes_that_do_not_fit", test_modes_that_do_not_fit },
 	{ "exact_cache", test_exact_cache },
 	{ "shape_cache", test_shape_cache },
 	{ "long_text_by_bytes", test_long_text_by_bytes },

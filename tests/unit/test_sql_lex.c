@@ -216,7 +216,35 @@ static void test_nul(void)
 	CHECK_INT(lex->refused, SQL_UNKNOWN_NUL);
 }
 
+static void check_assign(const char *sql, int at, int len)
+{
+	sql_lex_run(lex, sql, strlen(sql), true);
+	CHECK_MSG((int)lex->assign_len == len && (!len || (int)lex->assign == at), "%s: %u, %u", sql, lex->assign,
+		  lex->assign_len);
+}
+
+static void test_assignment_operator(void)
+{
+	check_assign("x := 1", 2, 2);
+	check_assign("x = 1 = 2", 2, 1);
+	check_assign("x:=-1", 1, 2);
+	check_assign("x =-+1", 2, 1);
+	check_assign("$1 := 1", 3, 2);
+	check_assign("\"a:=b\".c /* := */ [f(y := 1)][a = b] := 2", 37, 2);
+	check_assign("x['='] -- =\n = y", 13, 1);
+	check_assign("x) := 1", 3, 2);
+	check_assign("f(a := 1)", 0, 0);
+	check_assign("a >= b", 0, 0);
+	check_assign("a => b", 0, 0);
+	check_assign("a =@ b", 0, 0);
+	check_assign("a::int", 0, 0);
+	check_assign("(x := 1", 0, 0);
+	check_assign("a : = 1", 4, 1);
+	check_assign("", 0, 0);
+}
+
 static const struct test_case cases[] = {
+	{ "assignment_operator", test_assignment_operator },
 	{ "masks", test_masks },
 	{ "backslashes_without_standard_strings", test_backslashes_without_standard_strings },
 	{ "tags", test_tags },

@@ -222,13 +222,13 @@ static void fact_open(struct conn_table *t, struct conn_session *s, const struct
 	t->ops.session(t->ctx, s, s->info.found ? CONN_FOUND : CONN_OPEN, NULL);
 }
 
-static void take_text(struct stmt *st, const struct dbf_text *text, const char *bytes, size_t len)
+static void take_text(struct conn_table *t, struct stmt *st, const struct dbf_text *text, const char *bytes, size_t len)
 {
 	st->ptr = text->ptr;
-	st->pub.mode = text->mode;
+	st->pub.mode = st->key_mode = text->mode;
 	st->more = text->flags & DBF_TEXT_MORE;
 	st->pub.escapes = text->flags & DBF_TEXT_ESCAPES;
-	stmt_set_text(st, bytes, len);
+	stmt_set_text(t, st, bytes, len);
 	/* Until the last piece is here: what follows may be lost. */
 	if (text->flags & (DBF_TEXT_MORE | DBF_TEXT_MINIMUM))
 		st->pub.length_is_minimum = true;
@@ -243,15 +243,27 @@ static uint64_t id_of_exec(struct conn_session *s, uint32_t exec_id)
 	return st ? st->pub.id : 0;
 }
 
+/* The next statement of a session begins; where replies tell how the last one ended, they do. */
+static void next_statement(struct conn_table *t, struct conn_session *s, uint64_t ts)
+{
+	if (!stmt_is_background(s) || !s->state->top_cnt)
+		return;
+	stmt_settle_background(s, ts);
+	stmt_end_cycle(t, s, 'T', ts);
+}
+
 static void fact_parse(struct conn_table *t, struct conn_session *s, const struct batch_fact *f)
 {
 	const struct dbf_text *text = f->head;
 	bool top = text->flags & DBF_TEXT_TOP;
-	struct stmt *st = stmt_new(t, s, top ? CONN_SIMPLE : CONN_NESTED, f->ts);
+	struct stmt *st;
 
+	if (top)
+		next_statement(t, s, f->ts);
+	st = stmt_new(t, s, top ? CONN_SIMPLE : CONN_NESTED, f->ts);
 	if (!st)
 		return;
-	take_text(st, text, f->bytes, f->len);
+	take_text(t, st, text, f->bytes, f->len);
 	if (top)
 		s->state->current = stmt_add_top(t, s, st);
 	else
@@ -267,12 +279,13 @@ static struct stmt *exec_extended(struct conn_table *t, struct conn_session *s,
 	s->state->text_target = s->state->text_check = NULL; /* the rest is known already */
 	s->state->judged = st;
 	if (!st) {
+		next_statement(t, s, f->ts);
 		st = stmt_new(t, s, e->flags & DBF_EXEC_SIMPLE ? CONN_SIMPLE : CONN_EXTENDED,
 			      f->ts);
 		if (!st)
 			return NULL;
 		st->exec_id = e->exec_id;
-		take_text(st, &e->text, f->bytes, f->len);
+		take_text(t, st, &e->text, f->bytes, f->len);
 		if (!f->len && !(e->text.flags & DBF_TEXT_TOP)) {
 			st->pub.missing |= 1U << CONN_MISSING_START;
 			st->pub.length_is_minimum = true;
@@ -295,14 +308,25 @@ static struct stmt *exec_simple(struct conn_session *s, uint32_t exec_id)
 	return NULL;
 }
 
-/* The portal that goes on: it kept the address of its text. */
-static struct stmt *exec_again(struct conn_session *s, uint64_t ptr)
+/*
+ * The portal that goes on: it kept the address of its text. Whether its last Execute was answered already depends on
+ * when the server sends.
+ */
+static struct stmt *exec_again(struct conn_table *t, struct conn_session *s, const struct dbf_exec *e)
 {
 	struct conn_state *cs = s->state;
+	struct stmt *gated = stmt_by_exec(s, e->exec_id);
 
-	for (unsigned i = 0; i < cs->top_cnt; i++)
-		if (cs->tops[i]->state == STMT_SUSPENDED && cs->tops[i]->ptr == ptr)
-			return cs->tops[i];
+	for (unsigned i = cs->top_cnt; i-- > 0;) {
+		struct stmt *st = cs->tops[i];
+
+		if (st->state == STMT_GATED || st->state == STMT_LOST || st->pub.sqlstate[0] ||
+		    !st->portal || st->portal != e->text.ptr)
+			continue;
+		if (gated && gated != st && gated->state == STMT_GATED)
+			stmt_absorb(t, s, st, gated);
+		return st;
+	}
 	return NULL;
 }
 
@@ -319,12 +343,10 @@ static void mark_began(struct stmt *st, const struct dbf_exec *e)
 static void exec_top(struct conn_table *t, struct conn_session *s, const struct dbf_exec *e,
 		     const struct batch_fact *f)
 {
-	struct stmt *st = e->flags & DBF_EXEC_AGAIN ? exec_again(s, e->text.ptr) : NULL;
+	struct stmt *st = e->flags & DBF_EXEC_AGAIN ? exec_again(t, s, e) : NULL;
 
-	if (!st)
-		st = e->flags & DBF_EXEC_SIMPLE ? exec_simple(s, e->exec_id)
-						: exec_extended(t, s, e, f);
-
+	if (!st && e->flags & DBF_EXEC_SIMPLE)
+		st = exec_simple(s, e->exec_id);
 	if (!st)
 		st = exec_extended(t, s, e, f);
 	if (!st)
@@ -342,6 +364,7 @@ static void exec_top(struct conn_table *t, struct conn_session *s, const struct 
 		return;
 	}
 	st->state = STMT_RUNNING;
+	st->portal = e->text.ptr;
 	if (e->flags & DBF_EXEC_AGAIN || !st->runs)
 		st->runs++;
 	mark_began(st, e);
@@ -354,7 +377,7 @@ static void exec_nested(struct conn_table *t, struct conn_session *s, const stru
 
 	if (!st)
 		return;
-	take_text(st, &e->text, f->bytes, f->len);
+	take_text(t, st, &e->text, f->bytes, f->len);
 	st = stmt_add_nested(t, s, id_of_exec(s, e->parent_id), st, true);
 	if (!st)
 		return;
@@ -386,7 +409,7 @@ static uint32_t mode_of_parsed(const struct conn_state *cs, uint64_t ptr)
 	for (unsigned i = top ? top->nested_cnt : 0; i-- > 0;)
 		if (top->nested[i]->ptr == ptr && !top->nested[i]->pub.began)
 			return top->nested[i]->pub.mode;
-	return 0;
+	return DBF_MODE_UNKNOWN;
 }
 
 /* The innermost statement that was running failed; or a text inside was refused by the parser; or
@@ -400,7 +423,7 @@ static void fact_error(struct conn_table *t, struct conn_session *s, const struc
 		st = stmt_new(t, s, CONN_EXTENDED, f->ts);
 		if (!st)
 			return;
-		take_text(st, &e->text, f->bytes, f->len);
+		take_text(t, st, &e->text, f->bytes, f->len);
 		st = stmt_add_top(t, s, st);
 		if (st)
 			st->state = STMT_GATED; /* the error's message follows and completes it */
@@ -410,13 +433,17 @@ static void fact_error(struct conn_table *t, struct conn_session *s, const struc
 		st = stmt_new(t, s, CONN_NESTED, f->ts);
 		if (!st)
 			return;
-		take_text(st, &e->text, f->bytes, f->len);
+		take_text(t, st, &e->text, f->bytes, f->len);
 		st->pub.mode = mode_of_parsed(s->state, e->text.ptr);
 		st = stmt_add_nested(t, s, id_of_exec(s, e->exec_id), st, false);
 	} else {
 		st = stmt_by_exec(s, e->exec_id);
+		/* What failed before it ran has no id of its own yet. */
+		if (!st && stmt_is_background(s) && s->state->top_cnt)
+			st = s->state->tops[s->state->top_cnt - 1];
 	}
-	if (st && st->pub.parent_id) {
+	/* What the client was told decides about its own statements; without a client there is only this. */
+	if (st && (st->pub.parent_id || stmt_is_background(s))) {
 		message_sqlstate(e->sqlstate, st->pub.sqlstate);
 		st->pub.end_ns = f->ts;
 	}
@@ -495,7 +522,7 @@ static void fact_verdict(struct conn_table *t, struct conn_session *s, const str
 	to->since_ns = f->ts;
 	memcpy(to->hash, v->hash, sizeof(to->hash));
 	to->hashed_len = v->hash[0] | v->hash[1] ? v->text_len : 0;
-	to->mode = st->pub.mode | (st->pub.escapes ? DBF_MODE_ESCAPES : 0);
+	to->mode = st->key_mode | (st->pub.escapes ? DBF_MODE_ESCAPES : 0);
 	to->signalled = v->signal != 0;
 	if (v->how == DBF_HOW_HOLD) {
 		s->state->held = st;
@@ -524,7 +551,7 @@ static void fact_rare(struct conn_table *t, struct conn_session *s, const struct
 	if (!st)
 		return;
 	if (f->kind == DBF_FACT_REPLICATION)
-		take_text(st, f->head, f->bytes, f->len);
+		take_text(t, st, f->head, f->bytes, f->len);
 	st->pub.fastpath_oid = f->arg;
 	st->pub.began = true;
 	st->pub.executions = 1;
@@ -538,6 +565,8 @@ static void fact_exit(struct conn_table *t, struct conn_session *s, const struct
 	struct conn_state *cs = s->state;
 	char reason[300];
 
+	if (stmt_is_background(s) && !f->arg)
+		stmt_settle_background(s, f->ts);
 	stmt_end_cycle(t, s, 0, f->ts);
 	if (cs->fatal)
 		snprintf(reason, sizeof(reason), "%s %s", cs->fatal_sqlstate, cs->fatal_text);
@@ -551,13 +580,13 @@ static void fact_exit(struct conn_table *t, struct conn_session *s, const struct
 }
 
 /* One more piece of the last text. */
-static void fact_text(struct conn_state *cs, const struct batch_fact *f)
+static void fact_text(struct conn_table *t, struct conn_state *cs, const struct batch_fact *f)
 {
 	struct stmt *st = cs->text_target, *known = cs->text_check;
 
 	if (st) {
 		st->pub.length_is_minimum = f->arg != 0;
-		stmt_append_text(st, f->bytes, f->len);
+		stmt_append_text(t, st, f->bytes, f->len);
 		if (f->arg == 2)
 			st->pub.missing |= 1U << CONN_MISSING_TEXT_LIMIT;
 		if (f->arg == 3)
@@ -585,7 +614,7 @@ static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct
 	switch (f->kind) {
 	case DBF_FACT_OPEN: fact_open(t, s, f); break;
 	case DBF_FACT_PARSE: fact_parse(t, s, f); break;
-	case DBF_FACT_TEXT: fact_text(cs, f); break;
+	case DBF_FACT_TEXT: fact_text(t, cs, f); break;
 	case DBF_FACT_EXEC:
 		if (((const struct dbf_exec *)f->head)->flags & DBF_EXEC_TOP)
 			exec_top(t, s, f->head, f);

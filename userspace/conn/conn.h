@@ -96,8 +96,7 @@ struct conn_verdict {
 	uint64_t held_ns, since_ns, deadline_ns;
 	uint64_t hash[2];
 	uint32_t hashed_len; /* 0: not hashed by the kernel */
-	bool escapes; /* standard_conforming_strings was off */
-	uint32_t mode;
+	uint32_t mode;	     /* of the kernel's key: how the text was read, and DBF_MODE_ESCAPES */
 	bool signalled;
 };
 
@@ -116,7 +115,7 @@ struct conn_stmt {
 	enum dbf_exec_op op; /* of its first execution */
 	bool modifying_cte;
 	bool escapes; /* standard_conforming_strings was off */
-	uint32_t mode;	  /* raw_parser's mode */
+	uint32_t mode;	  /* raw_parser's mode, or DBF_MODE_UNKNOWN */
 	const char *name; /* of a prepared statement, "" when none */
 	uint64_t start_ns, end_ns;
 	uint64_t executions;
@@ -193,6 +192,8 @@ struct conn_ops {
 	void (*transaction)(void *ctx, struct conn_session *s, const struct conn_xact *xact);
 	/* @batches ring records of this session were lost, with @execs executions begun in them. */
 	void (*gap)(void *ctx, struct conn_session *s, uint32_t batches, uint32_t execs);
+	/* @statements of the cycle that ends were beyond what is kept. */
+	void (*limit)(void *ctx, struct conn_session *s, uint32_t statements);
 };
 
 struct conn_table;
@@ -200,6 +201,8 @@ struct conn_table;
 struct conn_counters {
 	uint64_t records, bad_records, facts, sessions, evicted, statements, nested, nested_lost,
 		orphan_replies;
+	uint64_t texts_limited; /* texts that found no room: kept without them, or with their head */
+	uint64_t text_bytes;	/* kept now */
 };
 
 /* NULL with errno ENOMEM. */

@@ -23,10 +23,40 @@ static struct stmt *reply_target(struct conn_state *cs)
 	return parsed;
 }
 
-static void reply_complete(struct conn_table *t, struct conn_session *s, uint64_t ts)
+/*
+ * What an Execute's reply without an error belongs to. A portal whose rows were all computed at first (INSERT …
+ * RETURNING, EXPLAIN) goes on without entering anything: the last one that stopped in the middle, with the text that
+ * was seen at the gate, if there is one.
+ */
+static struct stmt *reply_execute(struct conn_table *t, struct conn_session *s)
 {
 	struct conn_state *cs = s->state;
 	struct stmt *st = reply_target(cs);
+
+	if (st && (st->state == STMT_RUNNING || st->pub.began))
+		return st;
+	for (unsigned i = cs->top_cnt; i-- > 0;) {
+		struct stmt *old = cs->tops[i];
+		bool gated = st && st->state == STMT_GATED;
+		/* At its end already, and asked once more. */
+		bool over = gated && old->state == STMT_DONE && !old->pub.sqlstate[0];
+
+		if (!over && old->state != STMT_SUSPENDED)
+			continue;
+		if (gated && !stmt_same_text(old, st))
+			continue;
+		if (gated)
+			stmt_absorb(t, s, old, st);
+		old->state = STMT_RUNNING;
+		return old;
+	}
+	return st;
+}
+
+static void reply_complete(struct conn_table *t, struct conn_session *s, uint64_t ts)
+{
+	struct conn_state *cs = s->state;
+	struct stmt *st = reply_execute(t, s);
 	bool rows_known;
 	uint64_t rows;
 	char tag[68];
@@ -36,6 +66,9 @@ static void reply_complete(struct conn_table *t, struct conn_session *s, uint64_
 		return;
 	}
 	message_parse_complete(cs->reply_buf, cs->reply_len, tag, sizeof(tag), &rows, &rows_known);
+	/* A tag counts the rows of the last piece only; where it counts none, the pieces before were counted. */
+	if (st->pub.missing & 1U << CONN_MISSING_SUSPENDED && !rows_known)
+		st->pub.rows += cs->reply.rows;
 	stmt_add_part(st, tag, rows, rows_known);
 	st->pub.end_ns = ts;
 	if (st->pub.form != CONN_SIMPLE)
@@ -60,6 +93,7 @@ static bool reply_has_run(const struct conn_state *cs, const struct stmt *parsed
 		const struct conn_stmt *p = &cs->tops[i]->pub;
 
 		if (p->id > parsed->pub.id && p->form == CONN_EXTENDED &&
+		    !((p->missing | parsed->pub.missing) & 1U << CONN_MISSING_TEXT_LIMIT) &&
 		    p->captured == parsed->pub.captured &&
 		    !memcmp(p->text, parsed->pub.text, p->captured))
 			return true;
@@ -132,9 +166,10 @@ static void reply_parsed(struct conn_table *t, struct conn_session *s)
 	}
 }
 
-static void reply_suspended(struct conn_state *cs)
+static void reply_suspended(struct conn_table *t, struct conn_session *s)
 {
-	struct stmt *st = reply_target(cs);
+	struct conn_state *cs = s->state;
+	struct stmt *st = reply_execute(t, s);
 
 	if (st && st->state == STMT_RUNNING) {
 		if (st->runs)
@@ -192,7 +227,7 @@ static void reply_done(struct conn_table *t, struct conn_session *s, uint64_t ts
 			st->empty_query = true;
 		break;
 	case '1': reply_parsed(t, s); break;
-	case 's': reply_suspended(cs); break;
+	case 's': reply_suspended(t, s); break;
 	case 'R': reply_auth(t, s); break;
 	case 'S': reply_parameter(s); break;
 	case 'Z': stmt_end_cycle(t, s, cs->reply_len ? cs->reply_buf[0] : 'I', ts); break;

@@ -20,8 +20,10 @@ struct stmt {
 	struct conn_stmt pub;
 	enum stmt_state state;
 	uint64_t ptr; /* of its text, in the server */
+	uint64_t portal; /* of its portal's own copy, while that lives */
 	uint32_t exec_id;
 	uint64_t text_hash;
+	uint32_t key_mode; /* as the kernel knew it when it judged last */
 	bool more; /* only the first piece of its text was here when it was made */
 	bool stale; /* facts are missing since its address was told: another text may stand there */
 	char *buf; /* owned: the text */
@@ -68,6 +70,9 @@ struct conn_state {
 	char fatal_sqlstate[6];
 	bool xact_open, xact_implicit;
 	struct conn_xact xact;
+	size_t text_bytes; /* of its statements' texts */
+	unsigned stmt_cnt;
+	uint32_t lost;	  /* statements of this cycle that found no room */
 	bool gap;	  /* something of this cycle was lost */
 	bool recent;	  /* fed since the eviction's hand passed */
 	uint64_t last_ts; /* of any fact */
@@ -80,16 +85,18 @@ struct conn_table {
 	struct conn_session **slots; /* open addressing by start and tgid */
 	unsigned mask, cnt, hand;
 	struct stmt *free_stmts;
-	unsigned free_cnt;
+	unsigned free_cnt, stmt_cnt;
 	struct conn_counters counters;
 };
 
 /* stmt.c */
+/* NULL when there is no room, which is counted, and told when the cycle ends. */
 struct stmt *stmt_new(struct conn_table *t, struct conn_session *s, enum conn_form form,
 		      uint64_t ts);
 void stmt_free(struct conn_table *t, struct stmt *st);
-void stmt_set_text(struct stmt *st, const char *bytes, size_t len);
-void stmt_append_text(struct stmt *st, const char *bytes, size_t len);
+/* What finds no room is missing from then on, and says so. */
+void stmt_set_text(struct conn_table *t, struct stmt *st, const char *bytes, size_t len);
+void stmt_append_text(struct conn_table *t, struct stmt *st, const char *bytes, size_t len);
 /* Adds to the cycle; frees and returns NULL when the cycle is full. */
 struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct stmt *st);
 /*
@@ -99,6 +106,12 @@ struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct s
  */
 struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id,
 			     struct stmt *st, bool ran);
+/*
+ * An Execute that was seen at its gate turns out to be @st's portal that goes on: @gated, which began nothing of its
+ * own, is freed, and what was decided about it holds for @st.
+ */
+void stmt_absorb(struct conn_table *t, struct conn_session *s, struct stmt *st, struct stmt *gated);
+bool stmt_same_text(const struct stmt *a, const struct stmt *b);
 /* Free @st, which is in no list, and forget it and what hangs below it everywhere. */
 void stmt_drop(struct conn_table *t, struct conn_session *s, struct stmt *st);
 struct stmt *stmt_by_exec(struct conn_session *s, uint32_t exec_id);
@@ -107,6 +120,12 @@ void stmt_add_part(struct stmt *st, const char *tag, uint64_t rows, bool rows_kn
 /* The cycle is over, or the session is: hand everything out. @status is 0 at the end of the
  * session. */
 void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, uint64_t ts);
+/*
+ * A session without a client, about which no reply tells anything, begins its next statement, or ended well: what
+ * began before and had no error was executed.
+ */
+void stmt_settle_background(struct conn_session *s, uint64_t ts);
+bool stmt_is_background(const struct conn_session *s);
 /* Forget what could not be followed: after a loss. */
 void stmt_mark_gap(struct conn_session *s);
 void stmt_procedure_xact(struct conn_table *t, struct conn_session *s, bool commit, uint64_t ts);

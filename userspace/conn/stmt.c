@@ -28,6 +28,23 @@ static uint64_t text_hash(const char *p, size_t len)
 	return h;
 }
 
+static bool fits(size_t mine, size_t all, size_t min, size_t max, size_t total)
+{
+	return mine <= min || (mine <= max && all <= total);
+}
+
+/* A statement that is not followed: what comes of its text must not be taken for another's. */
+static void lose(struct conn_table *t, struct conn_session *s)
+{
+	struct conn_state *cs = s->state;
+
+	t->counters.nested_lost++;
+	cs->text_target = cs->judged = NULL;
+	if (cs->current)
+		cs->current->pub.missing |= 1U << CONN_MISSING_NESTED;
+	cs->lost++;
+}
+
 struct stmt *stmt_new(struct conn_table *t, struct conn_session *s, enum conn_form form,
 		      uint64_t ts)
 {
@@ -35,6 +52,11 @@ struct stmt *stmt_new(struct conn_table *t, struct conn_session *s, enum conn_fo
 	char *buf = NULL;
 	size_t cap = 0;
 
+	if (!fits(s->state->stmt_cnt + 1, t->stmt_cnt + 1, LIMIT_SESSION_STATEMENTS_MIN,
+		  LIMIT_SESSION_STATEMENTS, LIMIT_STATEMENTS)) {
+		lose(t, s);
+		return NULL;
+	}
 	if (st) {
 		t->free_stmts = st->next_free;
 		t->free_cnt--;
@@ -42,9 +64,13 @@ struct stmt *stmt_new(struct conn_table *t, struct conn_session *s, enum conn_fo
 		cap = st->cap;
 	} else {
 		st = malloc(sizeof(*st));
-		if (!st)
+		if (!st) {
+			lose(t, s);
 			return NULL;
+		}
 	}
+	s->state->stmt_cnt++;
+	t->stmt_cnt++;
 	*st = (struct stmt){ .buf = buf, .cap = cap };
 	st->pub.session = s;
 	st->pub.form = form;
@@ -57,6 +83,13 @@ struct stmt *stmt_new(struct conn_table *t, struct conn_session *s, enum conn_fo
 	return st;
 }
 
+static void drop_text(struct conn_table *t, struct stmt *st)
+{
+	t->counters.text_bytes -= st->pub.captured;
+	st->pub.session->state->text_bytes -= st->pub.captured;
+	st->pub.captured = 0;
+}
+
 void stmt_free(struct conn_table *t, struct stmt *st)
 {
 	if (!st)
@@ -65,6 +98,9 @@ void stmt_free(struct conn_table *t, struct stmt *st)
 		stmt_free(t, st->nested[i]);
 	free(st->nested);
 	free(st->pub.parts);
+	t->stmt_cnt--;
+	st->pub.session->state->stmt_cnt--;
+	drop_text(t, st);
 	/* Under AddressSanitizer what is freed is freed, so that its use is seen. */
 	if (UNDER_ASAN || t->free_cnt >= FREE_STMTS_MAX || st->cap > FREE_TEXT_MAX) {
 		free(st->buf);
@@ -108,39 +144,76 @@ void stmt_drop(struct conn_table *t, struct conn_session *s, struct stmt *st)
 	stmt_free(t, st);
 }
 
-void stmt_append_text(struct stmt *st, const char *bytes, size_t len)
+/* Room for @len bytes more of @st's text and a NUL; false when there is none. */
+static bool text_room(struct conn_table *t, struct stmt *st, size_t len)
+{
+	size_t have = st->pub.captured, cap = 2 * (have + len + 1);
+	char *buf;
+
+	if (!fits(st->pub.session->state->text_bytes + len, t->counters.text_bytes + len,
+		  LIMIT_SESSION_TEXT_MIN, LIMIT_SESSION_TEXT_BYTES, LIMIT_TEXT_BYTES)) {
+		t->counters.texts_limited += !(st->pub.missing & 1U << CONN_MISSING_TEXT_LIMIT);
+		return false;
+	}
+	if (have + len > STATE_TEXT_MAX)
+		return false;
+	if (have + len + 1 <= st->cap)
+		return true;
+	cap = cap < 256 ? 256 : cap > STATE_TEXT_MAX + 1 ? STATE_TEXT_MAX + 1 : cap;
+	buf = realloc(st->buf, cap);
+	if (!buf)
+		return false;
+	st->buf = buf;
+	st->cap = cap;
+	return true;
+}
+
+void stmt_absorb(struct conn_table *t, struct conn_session *s, struct stmt *st, struct stmt *gated)
+{
+	struct conn_state *cs = s->state;
+	unsigned i = 0;
+
+	while (i < cs->top_cnt && cs->tops[i] != gated)
+		i++;
+	if (i < cs->top_cnt) {
+		memmove(&cs->tops[i], &cs->tops[i + 1], (cs->top_cnt - i - 1) * sizeof(*cs->tops));
+		cs->top_cnt--;
+	}
+	st->exec_id = gated->exec_id;
+	if (gated->pub.has_verdict) {
+		st->pub.has_verdict = true;
+		st->pub.verdict = gated->pub.verdict;
+	}
+	if (cs->held == gated)
+		cs->held = st;
+	stmt_drop(t, s, gated);
+	cs->current = st;
+}
+
+void stmt_append_text(struct conn_table *t, struct stmt *st, const char *bytes, size_t len)
 {
 	size_t have = st->pub.captured;
 
-	if (have + len > STATE_TEXT_MAX) {
+	/* Nothing is put behind a hole. */
+	if (st->pub.missing & 1U << CONN_MISSING_TEXT_LIMIT || !text_room(t, st, len)) {
 		st->pub.missing |= 1U << CONN_MISSING_TEXT_LIMIT;
 		st->pub.length_is_minimum = true;
 		return;
-	}
-	if (have + len + 1 > st->cap) {
-		size_t cap = have + len + 1 < 256 ? 256 : 2 * (have + len + 1);
-		char *buf = realloc(st->buf, cap);
-
-		if (!buf) {
-			st->pub.missing |= 1U << CONN_MISSING_TEXT_LIMIT;
-			st->pub.length_is_minimum = true;
-			return;
-		}
-		st->buf = buf;
-		st->cap = cap;
 	}
 	memcpy(st->buf + have, bytes, len);
 	st->buf[have + len] = '\0';
 	st->pub.text = st->buf;
 	st->pub.captured = have + len;
 	st->pub.length += len;
+	t->counters.text_bytes += len;
+	st->pub.session->state->text_bytes += len;
 }
 
-void stmt_set_text(struct stmt *st, const char *bytes, size_t len)
+void stmt_set_text(struct conn_table *t, struct stmt *st, const char *bytes, size_t len)
 {
-	st->pub.captured = 0;
+	drop_text(t, st);
 	st->pub.length = 0;
-	stmt_append_text(st, bytes, len);
+	stmt_append_text(t, st, bytes, len);
 }
 
 static bool grow(void **array, unsigned *cap, unsigned cnt, size_t size, unsigned max)
@@ -168,9 +241,8 @@ struct stmt *stmt_add_top(struct conn_table *t, struct conn_session *s, struct s
 		return NULL;
 	if (!grow((void **)&cs->tops, &cs->top_cap, cs->top_cnt, sizeof(*cs->tops),
 		  STATE_TOPS_MAX)) {
-		t->counters.nested_lost++;
 		stmt_free(t, st);
-		cs->text_target = cs->judged = NULL;
+		lose(t, s);
 		return NULL;
 	}
 	cs->tops[cs->top_cnt++] = st;
@@ -194,10 +266,19 @@ static struct stmt *merge_into(struct conn_table *t, struct conn_session *s, str
 {
 	old->ptr = st->ptr;
 	old->stale = false;
+	old->key_mode = st->key_mode;
 	stmt_free(t, st);
 	s->state->text_target = s->state->text_check = NULL;
 	s->state->judged = old;
 	return old;
+}
+
+/* Texts of which some is missing for want of room are not the same because the rest is. */
+bool stmt_same_text(const struct stmt *a, const struct stmt *b)
+{
+	return !((a->pub.missing | b->pub.missing) & 1U << CONN_MISSING_TEXT_LIMIT) &&
+	       a->pub.captured == b->pub.captured &&
+	       !memcmp(a->pub.text, b->pub.text, a->pub.captured);
 }
 
 /*
@@ -242,14 +323,14 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 		struct stmt *old = top->nested[i];
 
 		if ((!ran && old->pub.mode != st->pub.mode) ||
-		    (ran && old->pub.mode >= 2 && old->pub.sqlstate[0]) || (!ran && old->pub.began) || old->pub.xact != st->pub.xact ||
-		    old->pub.escapes != st->pub.escapes || old->text_hash != st->text_hash || old->pub.parent_id != st->pub.parent_id ||
-		    old->pub.captured != st->pub.captured ||
-		    memcmp(old->pub.text, st->pub.text, st->pub.captured))
+		    (ran && old->pub.mode >= 2 && old->pub.sqlstate[0]) || (!ran && old->pub.began) ||
+		    old->pub.xact != st->pub.xact || old->pub.parent_id != st->pub.parent_id ||
+		    old->pub.escapes != st->pub.escapes || old->text_hash != st->text_hash ||
+		    !stmt_same_text(old, st))
 			continue;
 		return merge_into(t, s, old, st);
 	}
-	if (ran && st->more) {
+	if (ran && st->more && !(st->pub.missing & 1U << CONN_MISSING_TEXT_LIMIT)) {
 		struct stmt *old = parsed_before(top, st);
 		size_t at = st->pub.captured;
 
@@ -262,9 +343,9 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 	}
 	if (!grow((void **)&top->nested, &top->nested_cap, top->nested_cnt, sizeof(*top->nested),
 		  STATE_NESTED_MAX)) {
-		t->counters.nested_lost++;
 		top->pub.missing |= 1U << CONN_MISSING_NESTED;
 		stmt_free(t, st);
+		t->counters.nested_lost++;
 		cs->text_target = cs->judged = NULL;
 		return NULL;
 	}
@@ -578,6 +659,10 @@ static void end_list(struct conn_table *t, struct conn_session *s, char status)
 	unsigned kept = 0;
 
 	cs->current = cs->text_target = cs->judged = cs->held = NULL;
+	if (status != 'T') { /* nothing goes on */
+		free(cs->refs);
+		cs->refs = NULL;
+	}
 	for (unsigned i = 0; i < cs->top_cnt; i++) {
 		struct stmt *st = cs->tops[i];
 
@@ -591,10 +676,30 @@ static void end_list(struct conn_table *t, struct conn_session *s, char status)
 	cs->parsed = NULL;
 }
 
+bool stmt_is_background(const struct conn_session *s)
+{
+	return s->known && s->info.kind == DBF_SESSION_BACKGROUND;
+}
+
+void stmt_settle_background(struct conn_session *s, uint64_t ts)
+{
+	struct conn_state *cs = s->state;
+
+	for (unsigned i = 0; i < cs->top_cnt; i++) {
+		struct stmt *st = cs->tops[i];
+
+		if (st->state != STMT_RUNNING || !st->pub.began || st->pub.sqlstate[0])
+			continue;
+		st->state = STMT_DONE;
+		st->pub.end_ns = ts;
+	}
+}
+
 void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, uint64_t ts)
 {
 	struct conn_state *cs = s->state;
 	struct ending e = { .status = status, .ts = ts };
+	bool background = stmt_is_background(s);
 	unsigned records = 0;
 
 	for (unsigned i = 0; i < cs->top_cnt; i++)
@@ -603,19 +708,24 @@ void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, u
 			e.last = cs->tops[i];
 		}
 	e.xact_ends = cs->xact_open && status != 'T' && status != 'E';
-	e.fate = e.xact_ends ? xact_fate(cs, status) : CONN_XACT_UNKNOWN;
+	e.fate = e.xact_ends && !background ? xact_fate(cs, status) : CONN_XACT_UNKNOWN;
 	e.alone = e.xact_ends && cs->xact_implicit && records == 1 && !cs->xact.statements &&
 		  !cs->gap && e.last->pub.xact == cs->xact.number && e.fate != CONN_XACT_UNKNOWN;
 	for (unsigned i = 0; i < cs->top_cnt; i++)
 		if (is_record(cs->tops[i], status))
 			end_record(t, s, cs->tops[i], &e);
 	end_list(t, s, status);
-	if (e.xact_ends && (e.alone || !cs->xact.statements))
+	if (background) /* where its transactions end is not seen */
+		cs->xact_open = false;
+	else if (e.xact_ends && (e.alone || !cs->xact.statements))
 		cs->xact_open = false;
 	else if (e.xact_ends)
 		xact_end(t, s, ts, e.fate);
 	else if (cs->xact_open)
 		cs->xact_implicit = false;
+	if (cs->lost)
+		t->ops.limit(t->ctx, s, cs->lost);
+	cs->lost = 0;
 	cs->cycle_failed = false;
 	cs->gap = false;
 	cs->last_status = status;

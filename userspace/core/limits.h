@@ -25,4 +25,15 @@
 #define LIMIT_RECORD_BYTES (256 * 1024) /* one packed audit record */
 #define LIMIT_SESSIONS 16384
 
+/*
+ * What sessions keep until their statements end. Each may have its minimum whatever the others keep, so that one
+ * cannot take another's; all of it together fits in the worker's address space several times.
+ */
+#define LIMIT_SESSION_TEXT_MIN (8 * 1024)
+#define LIMIT_SESSION_TEXT_BYTES (8 * 1024 * 1024)
+#define LIMIT_TEXT_BYTES (96 * 1024 * 1024)
+#define LIMIT_SESSION_STATEMENTS_MIN 8
+#define LIMIT_SESSION_STATEMENTS 16384
+#define LIMIT_STATEMENTS (128 * 1024)
+
 #endif

@@ -15,12 +15,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "sql/sql_cache.h"
 #include "sql/sql_parse.h"
 
 #define SEEN_SLOTS 4096
 #define SHORT_TEXT 512 /* up to here a pass of the lexer is cheaper than a large cache's misses */
+#define SELECT_PREFIX "SELECT "
+#define SELECT_LEN (sizeof(SELECT_PREFIX) - 1)
+#define READINGS_MAX 3
 
 struct sql_engine {
 	uint8_t byte_key[16], backslash_key[16];
@@ -29,8 +33,13 @@ struct sql_engine {
 	struct sql_parser *parser;		/* owned */
 	char *text;				/* owned; NUL-terminated copy for the parser */
 	struct sql_core *last;			/* owned: one reference; what the last answer points into */
+	struct sql_core *shown;			/* borrowed: of the last answer; NULL when it has no statement */
+	struct sql_core *kept[READINGS_MAX];	/* owned: one reference each; what a joined answer points into */
+	unsigned kept_cnt;
+	char *read;				/* owned: a text made a SELECT */
 	struct sql_facts facts;			/* the last answer, when no cache holds it */
 	struct sql_stmt stmts[LIMIT_SQL_STATEMENTS];
+	struct sql_stmt joined[LIMIT_SQL_STATEMENTS];	/* of all readings of one text */
 	uint64_t seen[SEEN_SLOTS];
 	uint64_t next_id;			/* of facts */
 	struct sql_stats stats;
@@ -55,23 +64,33 @@ struct sql_engine *sql_engine_new(unsigned cache_entries, const uint8_t key[16])
 	engine->lex = sql_lex_new(shape_key);
 	engine->cache = sql_cache_new(cache_entries);
 	engine->text = malloc(LIMIT_SQL_PARSE_BYTES + 1);
+	engine->read = malloc(LIMIT_SQL_PARSE_BYTES + 1);
 	engine->parser = sql_parser_new();
-	if (engine->lex && engine->cache && engine->text && engine->parser)
+	if (engine->lex && engine->cache && engine->text && engine->read && engine->parser)
 		return engine;
 	sql_engine_free(engine);
 	errno = ENOMEM;
 	return NULL;
 }
 
+/* What the last joined answer pointed into. */
+static void drop_kept(struct sql_engine *engine)
+{
+	while (engine->kept_cnt)
+		sql_core_put(engine->kept[--engine->kept_cnt]);
+}
+
 void sql_engine_free(struct sql_engine *engine)
 {
 	if (!engine)
 		return;
+	drop_kept(engine);
 	sql_core_put(engine->last);
 	sql_lex_free(engine->lex);
 	sql_cache_free(engine->cache);
 	sql_parser_free(engine->parser);
 	free(engine->text);
+	free(engine->read);
 	free(engine);
 }
 
@@ -94,6 +113,7 @@ static const struct sql_facts *give_up(struct sql_engine *engine, enum sql_unkno
 {
 	struct sql_facts *facts = &engine->facts;
 
+	engine->shown = NULL;
 	memset(facts, 0, sizeof(*facts));
 	facts->unknown = why;
 	facts->effects = effects | SQL_BIT(SQL_UNKNOWN);
@@ -108,6 +128,7 @@ static const struct sql_facts *give_up(struct sql_engine *engine, enum sql_unkno
 static const struct sql_facts *answer(struct sql_engine *engine, struct sql_core *core)
 {
 	hold_core(engine, core);
+	engine->shown = core;
 	sql_facts_join(&engine->facts, engine->stmts, core, engine->lex);
 	return &engine->facts;
 }
@@ -118,8 +139,10 @@ static const struct sql_facts *remember_text(struct sql_engine *engine, const st
 {
 	struct sql_text *text = sql_text_new(core, engine->lex);
 
-	if (text && sql_cache_add_text(engine->cache, key, text))
+	if (text && sql_cache_add_text(engine->cache, key, text)) {
+		engine->shown = core;
 		return &text->facts;
+	}
 	sql_text_free(text);
 	return answer(engine, core);
 }
@@ -187,6 +210,7 @@ const struct sql_facts *sql_analyze(struct sql_engine *engine, const char *text,
 		known = sql_cache_text(engine->cache, &exact);
 		if (known) {
 			engine->stats.exact_hits++;
+			engine->shown = known->core;
 			return &known->facts;
 		}
 	}
@@ -203,6 +227,128 @@ const struct sql_facts *sql_analyze(struct sql_engine *engine, const char *text,
 	if (len > SHORT_TEXT && seen_before(engine, &exact))
 		return remember_text(engine, &exact, core);
 	return answer(engine, core);
+}
+
+/* Like the server, from the first word of an expression or the name before the assignment: neither begins with these. */
+static bool only_statements(const char *text, size_t len)
+{
+	static const char *const words[] = { "select", "with", "create", "grant" };
+
+	while (len && strchr(" \t\r\n\f\v", *text)) {
+		text++;
+		len--;
+	}
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		size_t n = strlen(words[i]);
+
+		if (len > n && !strncasecmp(text, words[i], n) && strchr(" \t\r\n\f\v", text[n]))
+			return true;
+	}
+	return false;
+}
+
+/* @text made a SELECT in ->read: its length, or 0 when it is none. An assignment's target becomes a column before the rest. */
+static size_t make_select(struct sql_engine *engine, const char *text, size_t len, bool standard_strings, bool assign)
+{
+	char *operator;
+
+	if (SELECT_LEN + len > LIMIT_SQL_PARSE_BYTES)
+		return 0;
+	memcpy(engine->read, SELECT_PREFIX, SELECT_LEN);
+	memcpy(engine->read + SELECT_LEN, text, len);
+	if (!assign)
+		return SELECT_LEN + len;
+	sql_lex_run(engine->lex, text, len, standard_strings);
+	if (engine->lex->refused != SQL_KNOWN || !engine->lex->assign_len)
+		return 0;
+	operator = engine->read + SELECT_LEN + engine->lex->assign;
+	memset(operator, ' ', engine->lex->assign_len);
+	*operator = ',';
+	return SELECT_LEN + len;
+}
+
+/* One more reading of the text, @shift bytes of which are not its own, into the joined answer. */
+static void join_reading(struct sql_engine *engine, struct sql_facts *to, const struct sql_facts *from, size_t shift)
+{
+	unsigned room = LIMIT_SQL_STATEMENTS - to->stmt_cnt;
+	unsigned cnt = from->stmt_cnt < room ? from->stmt_cnt : room;
+
+	if (engine->shown) {
+		engine->shown->refs++;
+		engine->kept[engine->kept_cnt++] = engine->shown;
+	}
+	for (unsigned i = 0; i < cnt; i++) {
+		struct sql_stmt *stmt = &engine->joined[to->stmt_cnt + i];
+
+		*stmt = from->stmts[i];
+		stmt->len -= stmt->off < shift && stmt->len >= shift - stmt->off ? shift - stmt->off : 0;
+		stmt->off -= stmt->off < shift ? stmt->off : shift;
+	}
+	to->stmt_cnt += cnt;
+	to->effects |= from->effects;
+	to->literal_dependent |= from->literal_dependent;
+	if (to->unknown == SQL_KNOWN)
+		to->unknown = cnt < from->stmt_cnt ? SQL_UNKNOWN_TOO_MANY : from->unknown;
+	if (to->unknown != SQL_KNOWN)
+		to->effects |= SQL_BIT(SQL_UNKNOWN);
+	if (!to->fingerprint[0])
+		memcpy(to->fingerprint, from->fingerprint, sizeof(to->fingerprint));
+}
+
+/* Read @text as an expression or as an assignment; nothing when it is none. */
+static void try_select(struct sql_engine *engine, struct sql_facts *to, const char *text, size_t len,
+		       bool standard_strings, bool assign)
+{
+	size_t made = make_select(engine, text, len, standard_strings, assign);
+	const struct sql_facts *facts = made ? sql_analyze(engine, engine->read, made, standard_strings) : NULL;
+
+	if (facts && facts->unknown != SQL_UNKNOWN_SYNTAX)
+		join_reading(engine, to, facts, SELECT_LEN);
+}
+
+/* Nothing could be read: as unknown as the lexer, or the grammar, says. */
+static const struct sql_facts *unreadable(struct sql_engine *engine)
+{
+	if (engine->lex->refused == SQL_KNOWN)
+		engine->stats.parse_errors++;
+	return give_up(engine, engine->lex->refused != SQL_KNOWN ? engine->lex->refused : SQL_UNKNOWN_SYNTAX, 0);
+}
+
+const struct sql_facts *sql_analyze_mode(struct sql_engine *engine, const char *text, size_t len, bool standard_strings,
+					 unsigned mode)
+{
+	bool any = mode >= SQL_MODE_ANY;
+	struct sql_facts facts = { .stmts = engine->joined };
+	const struct sql_facts *as_statements;
+	bool read;
+
+	drop_kept(engine);
+	if (mode == SQL_MODE_STATEMENTS || (any && only_statements(text, len)))
+		return sql_analyze(engine, text, len, standard_strings);
+	if (any) {
+		as_statements = sql_analyze(engine, text, len, standard_strings);
+		if (as_statements->unknown != SQL_UNKNOWN_SYNTAX)
+			join_reading(engine, &facts, as_statements, 0);
+	}
+	if (any || mode == SQL_MODE_EXPRESSION)
+		try_select(engine, &facts, text, len, standard_strings, false);
+	if (any || (mode >= SQL_MODE_ASSIGN1 && mode <= SQL_MODE_ASSIGN3))
+		try_select(engine, &facts, text, len, standard_strings, true);
+	read = facts.fingerprint[0] || mode == SQL_MODE_TYPE_NAME;
+	if (any && !read)
+		return sql_analyze(engine, text, len, standard_strings);
+	/* What belongs to the bytes is this text's own. */
+	sql_lex_run(engine->lex, text, len, standard_strings);
+	if (!read || engine->lex->refused != SQL_KNOWN)
+		return unreadable(engine);
+	if (!facts.fingerprint[0])
+		shape_fingerprint(engine->lex, facts.fingerprint);
+	facts.masked = engine->lex->masked;
+	facts.masked_len = engine->lex->masked_len;
+	facts.tags = engine->lex->tags;
+	engine->facts = facts;
+	engine->shown = NULL;
+	return &engine->facts;
 }
 
 const struct sql_facts *sql_unknown_facts(struct sql_engine *engine, enum sql_unknown why, uint32_t effects,

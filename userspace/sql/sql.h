@@ -193,6 +193,24 @@ void sql_engine_free(struct sql_engine *engine);
 const struct sql_facts *sql_analyze(struct sql_engine *engine, const char *text, size_t len,
 				    bool standard_strings);
 
+/* How the server reads a text: the values of raw_parser's mode. Any other means that it is not known. */
+enum sql_mode {
+	SQL_MODE_STATEMENTS,
+	SQL_MODE_TYPE_NAME,
+	SQL_MODE_EXPRESSION, /* of PL/pgSQL */
+	SQL_MODE_ASSIGN1,    /* of PL/pgSQL, to a variable; the next two to a field, and to a field of that */
+	SQL_MODE_ASSIGN2,
+	SQL_MODE_ASSIGN3,
+	SQL_MODE_ANY
+};
+
+/*
+ * As sql_analyze, for a text that is read by @mode. Where the mode is not known and the text can be read in several
+ * ways, the facts hold the statements of all of them.
+ */
+const struct sql_facts *sql_analyze_mode(struct sql_engine *engine, const char *text, size_t len,
+					 bool standard_strings, unsigned mode);
+
 /*
  * Facts for a text that the caller has only in part, or not at all: unknown for @why, plus what can
  * still be said: the masked text of the part, and @effects as hinted by the executor (0 when

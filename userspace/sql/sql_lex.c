@@ -483,6 +483,15 @@ static void count_word(struct sql_lex *lex, const char *p, size_t len)
 			add_link(lex, true);
 }
 
+/* Where a PL/pgSQL assignment's operator can be. */
+static void note_assign(struct sql_lex *lex, const char *p, uint32_t len)
+{
+	if (lex->assign_len || lex->brackets)
+		return;
+	lex->assign = (uint32_t)(p - lex->text);
+	lex->assign_len = len;
+}
+
 /* --- tokens ---------------------------------------------------------------------------------------------- */
 
 static const char *lex_operator(struct sql_lex *lex, const char *p)
@@ -494,6 +503,15 @@ static const char *lex_operator(struct sql_lex *lex, const char *p)
 			break;
 	if (p - start > LIMIT_SQL_OPERATOR_RUN)
 		refuse(lex, SQL_UNKNOWN_OPERATOR_RUN);
+	/* The server gives the signs behind a lone `=` back: they are the operand's. */
+	if (*start == '=') {
+		const char *sign = start + 1;
+
+		while (sign < p && (*sign == '+' || *sign == '-'))
+			sign++;
+		if (sign == p)
+			note_assign(lex, start, 1);
+	}
 	add_link(lex, false);
 	return p;
 }
@@ -585,9 +603,11 @@ static const char *lex_token(struct sql_lex *lex, const char *p)
 	case C_OPERATOR:
 		return lex_operator(lex, p);
 	case C_OPEN:
+		lex->brackets++;
 		open_level(lex);
 		return p + 1;
 	case C_CLOSE:
+		lex->brackets -= lex->brackets != 0;
 		close_level(lex);
 		return p + 1;
 	case C_COMMA:
@@ -603,8 +623,12 @@ static const char *lex_token(struct sql_lex *lex, const char *p)
 		put_literal(lex, start, p, LITERAL_NUMBER);
 		return p;
 	case C_COLON:
-		if (char_at(lex, p + 1) == ':')
+		if (char_at(lex, p + 1) == ':') {
 			p++;
+		} else if (char_at(lex, p + 1) == '=') {
+			note_assign(lex, p, 2);
+			p++;
+		}
 		add_link(lex, false);
 		return p + 1;
 	default:
@@ -624,7 +648,8 @@ static void lex_start(struct sql_lex *lex, const char *text, size_t len, bool st
 	lex->out = lex->masked;
 	lex->marks_out = lex->marks;
 	lex->shape_out = lex->shape_text;
-	lex->mark_pos = lex->last_end = lex->tags_len = lex->level = 0;
+	lex->mark_pos = lex->last_end = lex->tags_len = lex->level = lex->brackets = 0;
+	lex->assign = lex->assign_len = 0;
 	lex->tags[0] = '\0';
 	lex->has_comments = lex->open_ended = lex->fragile = false;
 	lex->standard_strings = standard_strings;

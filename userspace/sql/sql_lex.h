@@ -38,6 +38,7 @@ struct sql_lex {
 	uint32_t segment_cnt;		/* at least 1 */
 	uint8_t shape[16];
 	bool fragile;			/* holds escapes that the server may refuse: no two texts are alike */
+	uint32_t assign, assign_len;	/* the first `:=` or `=` outside of brackets; length 0 when there is none */
 	/* Working state. */
 	const char *text, *end, *span, *run_end;
 	char *out;
@@ -45,7 +46,7 @@ struct sql_lex {
 	char *shape_text, *shape_out;	/* owned: the masked text without comments, once one was seen */
 	uint32_t mark_pos;
 	bool has_comments, open_ended, has_nul, standard_strings, deep;
-	uint32_t last_end;
+	uint32_t last_end, brackets;
 	uint32_t level;
 	struct sql_level levels[LIMIT_SQL_CHAIN_DEPTH + 1];
 };

@@ -23,6 +23,7 @@
 #define DBF_TEXT_CHUNKS 16	/* chunks captured of one text: 64 KiB */
 #define DBF_MESSAGE_BYTES 512	/* of one kept backend message */
 #define DBF_NAME_BYTES 64	/* PostgreSQL's NAMEDATALEN */
+#define DBF_MODE_UNKNOWN 0xff	/* a text's mode: a SELECT that runs nested may be a PL/pgSQL expression or assignment */
 
 struct dbf_batch {
 	dbf_u16 abi;
