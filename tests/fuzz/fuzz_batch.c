@@ -4,15 +4,14 @@
  * can be read to their end and end in a NUL, names within their enums, counts that add up, and not a word about a session
  * after its close.
  *
- * Input: records, each behind a little-endian u16 length; the last may be shorter than it says. Even records are given as
- * they are; for odd ones (by the length's lowest bit) version and length of the header are made right first, so that
- * mutations of a good record stay good. All of the input is fed once more as one record.
+ * Input: records as in records.h. All of the input is fed once more as one record.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "conn/conn.h"
 #include "conn/state.h"
+#include "records.h"
 #include "source/batch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -122,20 +121,9 @@ static void on_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_t
 }
 
 /* Records are 8-aligned in the ring; the copy is exact, so that a read beyond it is seen. */
-static void feed(struct conn_table *t, const uint8_t *data, size_t len, bool mend)
+static void feed(void *to, const void *record, size_t len)
 {
-	uint64_t *copy = malloc(len ? len : 1);
-	struct dbf_batch *b = (struct dbf_batch *)copy;
-
-	must(copy);
-	if (len)
-		memcpy(copy, data, len);
-	if (mend && len >= sizeof(*b)) {
-		b->abi = DBF_ABI_VERSION;
-		b->len = (uint32_t)len;
-	}
-	conn_table_feed(t, copy, len);
-	free(copy);
+	conn_table_feed(to, record, len);
 }
 
 static void check_table(struct conn_table *t, const struct sink *k, uint64_t records)
@@ -160,22 +148,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	};
 	struct sink sink = { 0 };
 	struct conn_table *t = conn_table_new(&ops, &sink);
-	uint64_t records = 0;
-	size_t at = 0;
+	uint64_t records;
 
 	must(t);
-	while (size - at >= 2) {
-		size_t n = data[at] | (size_t)data[at + 1] << 8;
-		bool mend = n & 1;
-
-		at += 2;
-		n &= ~(size_t)1;
-		n = n < size - at ? n : size - at;
-		feed(t, data + at, n, mend);
-		at += n;
-		records++;
-	}
-	feed(t, data, size, false);
+	records = records_feed(data, size, feed, t);
+	records_feed_one(data, size, false, feed, t);
 	check_table(t, &sink, records + 1);
 	conn_table_free(t);
 	return 0;

@@ -3,8 +3,7 @@
  * Kernel records from nowhere, through the whole pipeline: whatever comes in, what is handed out is an audit record that
  * protobuf-c can read, of a kind that the recorder takes, with strings that are UTF-8.
  *
- * Input as for fuzz_batch: records, each behind a little-endian u16 length; odd lengths mean that version and length of
- * the header are made right first. The lowest bit of the first byte chooses whether texts are stored in full.
+ * Input: records as in records.h. The lowest bit of the first byte chooses whether texts are stored in full.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "core/limits.h"
 #include "dbfence/audit.pb-c.h"
 #include "pipeline.h"
+#include "records.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -114,41 +114,19 @@ static struct pipeline *open_pipeline(bool full_text)
 	return p;
 }
 
-/* In a copy of its own, so that a read beyond it is seen. */
-static void feed(struct pipeline *p, const uint8_t *data, size_t len, bool mend)
+static void feed(void *to, const void *record, size_t len)
 {
-	uint64_t *copy = malloc(len + 8);
-	struct dbf_batch *b = (struct dbf_batch *)copy;
-
-	must(copy);
-	memcpy(copy, data, len);
-	if (mend && len >= sizeof(*b)) {
-		b->abi = DBF_ABI_VERSION;
-		b->len = (uint32_t)len;
-	}
-	pipeline_feed(p, copy, len);
-	free(copy);
+	pipeline_feed(to, record, len);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct pipeline *p;
-	size_t at = 0;
 
 	if (!size)
 		return 0;
 	p = open_pipeline(data[0] & 1);
-	while (size - at >= 2) {
-		size_t n = data[at] | (size_t)data[at + 1] << 8;
-		bool mend = n & 1;
-
-		at += 2;
-		n &= ~(size_t)1;
-		n = n < size - at ? n : size - at;
-		feed(p, data + at, n, mend);
-		at += n;
-	}
-	pipeline_losses(p, size, at);
+	pipeline_losses(p, size, records_feed(data, size, feed, p));
 	pipeline_free(p);
 	return 0;
 }
