@@ -279,10 +279,12 @@ static void join_reading(struct sql_engine *engine, struct sql_facts *to, const 
 	}
 	for (unsigned i = 0; i < cnt; i++) {
 		struct sql_stmt *stmt = &engine->joined[to->stmt_cnt + i];
+		size_t end;
 
 		*stmt = from->stmts[i];
-		stmt->len -= stmt->off < shift && stmt->len >= shift - stmt->off ? shift - stmt->off : 0;
-		stmt->off -= stmt->off < shift ? stmt->off : shift;
+		end = stmt->off + stmt->len > shift ? stmt->off + stmt->len - shift : 0;
+		stmt->off = stmt->off > shift ? stmt->off - shift : 0;
+		stmt->len = end > stmt->off ? end - stmt->off : 0;
 	}
 	to->stmt_cnt += cnt;
 	to->effects |= from->effects;
@@ -327,6 +329,8 @@ const struct sql_facts *sql_analyze_mode(struct sql_engine *engine, const char *
 		return sql_analyze(engine, text, len, standard_strings);
 	if (any) {
 		as_statements = sql_analyze(engine, text, len, standard_strings);
+		if (as_statements->unknown == SQL_KNOWN && !as_statements->stmt_cnt)
+			return as_statements; /* nothing is no expression, though SELECT alone would be one */
 		if (as_statements->unknown != SQL_UNKNOWN_SYNTAX)
 			join_reading(engine, &facts, as_statements, 0);
 	}
