@@ -651,9 +651,10 @@ static int start(struct keeper *k, struct err *err)
 		rc = keeper_control_open(k, err);
 	if (!rc)
 		rc = watch_fd(k, k->listen_fd, SRC_CONTROL, err);
-	if (!rc)
-		rc = kernel_activate(k->kernel, err);
-	return rc;
+	if (rc)
+		return rc;
+	keeper_seed_clients(k);
+	return kernel_activate(k->kernel, err);
 }
 
 static unsigned servers_covered(const struct keeper *k)
