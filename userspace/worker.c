@@ -40,6 +40,7 @@ struct worker {
 	uint64_t last_beat_ns;
 	bool asking;   /* who a session's client is, of the keeper */
 	bool who_late; /* its last answer took too long */
+	bool holds;    /* somebody may be stopped until we judge */
 	bool stop;
 	char msg[sizeof(struct msg_who_answer) + 64];
 	struct chan_table table;
@@ -146,6 +147,7 @@ static int load_policy(struct worker *w, const struct msg_policy *m, const char 
 {
 	struct policy_source *sources = calloc(LIMIT_POLICY_FILES, sizeof(*sources));
 	struct policy_report report;
+	struct policy_summary summary;
 	struct policy_set *set = NULL;
 	size_t cnt;
 	int rc;
@@ -157,8 +159,11 @@ static int load_policy(struct worker *w, const struct msg_policy *m, const char 
 		rc = policy_set_load(sources, cnt, m->generation, &set, &report);
 	if (!rc && m->force_mode)
 		policy_set_force_mode(set, m->force_mode == 2 ? POLICY_ENFORCE : POLICY_SHADOW);
-	if (!rc)
+	if (!rc) {
+		policy_set_summary(set, &summary);
+		w->holds = summary.enforces;
 		pipeline_set_policy(w->pipeline, set);
+	}
 	policy_report_fini(&report);
 	free(sources);
 	return rc;
@@ -248,16 +253,16 @@ static void beat(struct worker *w, uint64_t now)
 }
 
 /*
- * A session's first statements may be right behind it in the ring, and are to be judged and
- * recorded with its client's program. A keeper that is late is not waited for again before it
- * answers.
+ * A session's first statements may be right behind it in the ring, and are to be recorded with its
+ * client's program. A keeper that is late is not waited for again before it answers; none is while
+ * others may be held meanwhile, because hold slots are few.
  */
 static void await_who(struct worker *w)
 {
 	uint64_t until = clock_mono_ns() + WHO_WAIT_MS * NS_PER_MS;
 	struct epoll_event ev[2];
 
-	while (w->asking && !w->who_late && !w->stop) {
+	while (w->asking && !w->holds && !w->who_late && !w->stop) {
 		epoll_wait(w->epoll, ev, 2, 1);
 		read_keeper(w);
 		w->who_late = w->asking && clock_mono_ns() > until;

@@ -148,6 +148,8 @@ def a_takeover_learns_who_was_forgotten():
                 conn.must("SELECT 'between'")
                 second.start()
                 second.wait_journal(lambda r: field(r, "agent.event") == "takeover", what="the record of a takeover")
+                conn.must("SELECT 'introduced'")
+                client_of(second, "introduced")
                 conn.must("SELECT 'taken_over'")
                 expect(client_of(second, "taken_over"), pid=os.getpid(), uid=0, exe=os.path.realpath(sys.executable),
                        address="127.0.0.1")
