@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Connections from before a start: which are handed out, in which order, when there are too many. */
+/* Connections from before a start: which are handed out, in which order, when there are too many.
+ */
 #include "../lib/test.h"
 
 #include <errno.h>
@@ -19,7 +20,8 @@ static int list_new(void)
 
 static void list_add(int fd, uint32_t pid, uint16_t client_port, uint16_t server_port)
 {
-	struct dbf_tcp_owner o = { .key = { .client_port = client_port, .server_port = server_port },
+	struct dbf_tcp_owner o = { .key = { .client_port = client_port,
+					    .server_port = server_port },
 				   .client = { .pid = pid } };
 
 	CHECK(write(fd, &o, sizeof(o)) == sizeof(o));

@@ -51,7 +51,8 @@ static int read_all(struct seeding *s, int fd)
 
 	for (;;) {
 		n = read(fd, (char *)chunk + have, sizeof(chunk) - have);
-		if (n < 0 && (errno == EINTR || errno == EAGAIN)) /* again: it looked at many files in vain */
+		if (n < 0 && (errno == EINTR ||
+			      errno == EAGAIN)) /* again: it looked at many files in vain */
 			continue;
 		if (n < 0)
 			return -errno;
