@@ -726,8 +726,10 @@ static void stop(struct keeper *k)
 	child_stop(&k->deadman, STOP_GRACE_MS);
 	discover_free(k->discover);
 	if (keep)
-		log_info("stopped; the last policies stay enforced in the kernel ('dbfence disarm' "
-			 "ends that)");
+		log_info("stopped; the last policies stay enforced in the kernel ('dbfence disarm "
+			 "--state-dir %s%s%s' ends that)",
+			 k->opts.state_dir, k->opts.pin_dir ? " --pin-dir " : "",
+			 k->opts.pin_dir ? k->opts.pin_dir : "");
 	else if (k->ready)
 		log_info("stopped");
 }
