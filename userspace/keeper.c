@@ -651,9 +651,10 @@ static int start(struct keeper *k, struct err *err)
 		rc = keeper_control_open(k, err);
 	if (!rc)
 		rc = watch_fd(k, k->listen_fd, SRC_CONTROL, err);
-	if (!rc)
-		rc = kernel_activate(k->kernel, err);
-	return rc;
+	if (rc)
+		return rc;
+	keeper_seed_clients(k);
+	return kernel_activate(k->kernel, err);
 }
 
 static unsigned servers_covered(const struct keeper *k)
@@ -725,8 +726,10 @@ static void stop(struct keeper *k)
 	child_stop(&k->deadman, STOP_GRACE_MS);
 	discover_free(k->discover);
 	if (keep)
-		log_info("stopped; the last policies stay enforced in the kernel ('dbfence disarm' "
-			 "ends that)");
+		log_info("stopped; the last policies stay enforced in the kernel ('dbfence disarm "
+			 "--state-dir %s%s%s' ends that)",
+			 k->opts.state_dir, k->opts.pin_dir ? " --pin-dir " : "",
+			 k->opts.pin_dir ? k->opts.pin_dir : "");
 	else if (k->ready)
 		log_info("stopped");
 }

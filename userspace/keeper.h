@@ -61,7 +61,8 @@ struct keeper_server {
 };
 
 struct keeper_counters {
-	uint64_t verdicts, verdicts_late, verdict_errors, whos, who_missing, reloads, reload_errors;
+	uint64_t verdicts, verdicts_late, verdict_errors, whos, who_missing, clients_left_out,
+		reloads, reload_errors;
 };
 
 struct keeper {
@@ -116,6 +117,9 @@ void keeper_policy_ready(struct keeper *k, const struct msg_ready *m);
 /* keeper_server.c */
 void keeper_on_discovery(void *arg, enum discover_event event, const struct pg_server *server,
 			 const struct pg_postmaster *pm);
+
+/* Once, when the clusters are known: clients that connected over TCP before us. */
+void keeper_seed_clients(struct keeper *k);
 
 /* keeper_who.c */
 void keeper_find_who(const struct msg_who *ask, struct msg_who_answer *answer);

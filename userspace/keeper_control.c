@@ -209,6 +209,7 @@ static json_t *counters_json(struct keeper *k)
 	add_count(o, "verdicts_late", k->counters.verdicts_late);
 	add_count(o, "verdict_errors", k->counters.verdict_errors);
 	add_count(o, "clients_not_found", k->counters.who_missing);
+	add_count(o, "tcp_clients_left_out", k->counters.clients_left_out);
 	add_count(o, "worker_requests_refused", chan_refused(&k->worker_table));
 	if (k->recorder_fd >= 0 && !recorder_get_stats(k->recorder_fd, STATS_MS, &r)) {
 		add_count(o, "journal_records", r.worker_records + r.keeper_records);

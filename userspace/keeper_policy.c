@@ -266,7 +266,7 @@ int keeper_load_policy(struct keeper *k, struct err *err)
 	return 0;
 }
 
-static void record_policy(struct keeper *k, const struct offer *o, const char *message)
+static void record_policy(struct keeper *k, const struct offer *o)
 {
 	Dbfence__Audit__V1__Record rec = DBFENCE__AUDIT__V1__RECORD__INIT;
 	Dbfence__Audit__V1__PolicyChange change = DBFENCE__AUDIT__V1__POLICY_CHANGE__INIT;
@@ -275,7 +275,6 @@ static void record_policy(struct keeper *k, const struct offer *o, const char *m
 	change.policies = o->summary.policies;
 	change.rules = o->summary.rules;
 	change.enforcing = o->summary.enforcing_rules;
-	change.message = (char *)(uintptr_t)message;
 	rec.policy_change = &change;
 	keeper_record(k, "policy", &rec);
 }
@@ -300,7 +299,6 @@ static int install(struct keeper *k, const struct offer *o)
 		.beat_max_ns = 250 * NS_PER_MS,
 		.gate_execute = o->summary.enforces,
 	};
-	char text[160];
 	int rc = kernel_set_policy(k->kernel, &config, o->screen);
 
 	if (rc)
@@ -308,11 +306,10 @@ static int install(struct keeper *k, const struct offer *o)
 	if (kernel_set_execute_gate(k->kernel, config.enforce))
 		log_err("the Execute gate cannot be attached everywhere: statements prepared before this policy "
 			"are not stopped there");
-	snprintf(text, sizeof(text), "policy generation %llu: %u policies, %u rules, %u enforced",
+	log_info("policy generation %llu: %u policies, %u rules, %u enforced",
 		 (unsigned long long)o->generation, o->summary.policies, o->summary.rules,
 		 o->summary.enforcing_rules);
-	log_info("%s", text);
-	record_policy(k, o, text);
+	record_policy(k, o);
 	return 0;
 }
 

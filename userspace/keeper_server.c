@@ -150,3 +150,19 @@ void keeper_on_discovery(void *arg, enum discover_event event, const struct pg_s
 	case DISCOVER_EVENT_MAX: break;
 	}
 }
+
+void keeper_seed_clients(struct keeper *k)
+{
+	uint16_t ports[KEEPER_CLUSTERS];
+	struct tcp_seed_ports known = { ports, 0 };
+	struct err err = {};
+	size_t left_out = 0;
+
+	for (unsigned i = 0; i < KEEPER_CLUSTERS; i++)
+		if (k->clusters[i].pid && k->clusters[i].pm.port)
+			ports[known.cnt++] = (uint16_t)k->clusters[i].pm.port;
+	if (kernel_seed_tcp_clients(k->kernel, &known, &left_out, &err))
+		log_warn("%s; clients that connected before now have no process in the records",
+			 err.text);
+	k->counters.clients_left_out = left_out;
+}

@@ -26,6 +26,7 @@
 #define POLL_BUSY_MS 4
 #define POLL_IDLE_MS 200
 #define IDLE_ROUNDS 5 /* empty polls before the reader asks to be woken */
+#define WHO_WAIT_MS 5
 #define SOURCES_BYTES_MAX (64UL << 20)
 
 struct worker {
@@ -37,6 +38,9 @@ struct worker {
 	size_t sent;
 	uint64_t dropped; /* frames that found no room */
 	uint64_t last_beat_ns;
+	bool asking;   /* who a session's client is, of the keeper */
+	bool who_late; /* its last answer took too long */
+	bool holds;    /* somebody may be stopped until we judge */
 	bool stop;
 	char msg[sizeof(struct msg_who_answer) + 64];
 	struct chan_table table;
@@ -63,6 +67,8 @@ static void on_message(void *ctx, uint32_t type, const void *payload, size_t len
 	/* A full channel means a keeper that does not live: its dead-man decides. */
 	if (chan_try_send(w->opts.keeper_fd, type, payload, len, -1))
 		log_debug("message %u not sent", type);
+	else
+		w->asking |= type == MSG_WHO;
 }
 
 static void out_flush(struct worker *w)
@@ -141,6 +147,7 @@ static int load_policy(struct worker *w, const struct msg_policy *m, const char 
 {
 	struct policy_source *sources = calloc(LIMIT_POLICY_FILES, sizeof(*sources));
 	struct policy_report report;
+	struct policy_summary summary;
 	struct policy_set *set = NULL;
 	size_t cnt;
 	int rc;
@@ -152,8 +159,11 @@ static int load_policy(struct worker *w, const struct msg_policy *m, const char 
 		rc = policy_set_load(sources, cnt, m->generation, &set, &report);
 	if (!rc && m->force_mode)
 		policy_set_force_mode(set, m->force_mode == 2 ? POLICY_ENFORCE : POLICY_SHADOW);
-	if (!rc)
+	if (!rc) {
+		policy_set_summary(set, &summary);
+		w->holds = summary.enforces;
 		pipeline_set_policy(w->pipeline, set);
+	}
 	policy_report_fini(&report);
 	free(sources);
 	return rc;
@@ -185,6 +195,7 @@ static int handle_who(void *ctx, const struct chan_msg *msg)
 {
 	struct worker *w = ctx;
 
+	w->asking = w->who_late = false;
 	pipeline_who(w->pipeline, msg->payload);
 	return 0;
 }
@@ -241,11 +252,29 @@ static void beat(struct worker *w, uint64_t now)
 	on_message(w, MSG_STATS, &stats, sizeof(stats));
 }
 
+/*
+ * A session's first statements may be right behind it in the ring, and are to be recorded with its
+ * client's program. A keeper that is late is not waited for again before it answers; none is while
+ * others may be held meanwhile, because hold slots are few.
+ */
+static void await_who(struct worker *w)
+{
+	uint64_t until = clock_mono_ns() + WHO_WAIT_MS * NS_PER_MS;
+	struct epoll_event ev[2];
+
+	while (w->asking && !w->holds && !w->who_late && !w->stop) {
+		epoll_wait(w->epoll, ev, 2, 1);
+		read_keeper(w);
+		w->who_late = w->asking && clock_mono_ns() > until;
+	}
+}
+
 static void feed(void *ctx, const void *record, size_t len)
 {
 	struct worker *w = ctx;
 
 	pipeline_feed(w->pipeline, record, len);
+	await_who(w);
 	if (w->out.len - w->sent >= OUT_FLUSH)
 		out_flush(w);
 }

@@ -146,8 +146,21 @@ static __always_inline void tcp_address(u8 *to, struct sock *sk, bool local)
 				  : BPF_CORE_READ(sk, __sk_common.skc_daddr);
 }
 
-/* SYN_SENT is entered in connect(2), in the client's own context; its port is known once
- * established. */
+static __always_inline void tcp_key(struct dbf_tcp_key *key, struct sock *sk)
+{
+	tcp_address(key->client_addr, sk, true);
+	tcp_address(key->server_addr, sk, false);
+	key->client_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	key->server_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	if (task_is_loopback(key->server_addr))
+		key->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
+/*
+ * SYN_SENT is entered in connect(2), in the client's own context; its port is known once
+ * established. Works from the moment it is attached, whichever instance is active: what connects
+ * while a daemon starts is missed by nobody, and two instances write the same.
+ */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 {
@@ -155,9 +168,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 	struct dbf_tcp_key key = {};
 	u64 id = (u64)sk;
 
-	if (!instance_active())
-		return 0;
-	if (newstate == 2) {
+	if (newstate == TCP_SYN_SENT) {
 		client.pid = bpf_get_current_pid_tgid() >> 32;
 		client.uid = bpf_get_current_uid_gid();
 		client.cgroup = bpf_get_current_cgroup_id();
@@ -167,21 +178,49 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 		bpf_map_update_elem(&connecting, &id, &client, BPF_ANY);
 		return 0;
 	}
-	if (oldstate != 2)
+	if (oldstate != TCP_SYN_SENT)
 		return 0;
 	found = bpf_map_lookup_elem(&connecting, &id);
 	if (!found)
 		return 0;
-	if (newstate == 1) {
+	if (newstate == TCP_ESTABLISHED) {
 		client = *found;
-		tcp_address(key.client_addr, sk, true);
-		tcp_address(key.server_addr, sk, false);
-		key.client_port = BPF_CORE_READ(sk, __sk_common.skc_num);
-		key.server_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-		if (task_is_loopback(key.server_addr))
-			key.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+		tcp_key(&key, sk);
 		bpf_map_update_elem(&tcp_clients, &key, &client, BPF_ANY);
 	}
 	bpf_map_delete_elem(&connecting, &id);
+	return 0;
+}
+
+/* Who holds the connections that were there before, in every network namespace: read once at a
+ * start. Both ends of a connection are told; which one is the client's is for the reader to say. */
+SEC("iter/task_file")
+int tcp_owners(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct dbf_tcp_owner owner = {};
+	struct socket *socket;
+	struct sock *sk;
+	u16 family;
+
+	if (!task || !file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = BPF_CORE_READ(socket, sk);
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if ((family != AF_INET && family != AF_INET6) ||
+	    BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP ||
+	    BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED)
+		return 0;
+	tcp_key(&owner.key, sk);
+	owner.client.pid = BPF_CORE_READ(task, tgid);
+	owner.client.uid = BPF_CORE_READ(task, cred, uid.val);
+	owner.client.cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	owner.client.start = BPF_CORE_READ(task, group_leader, start_boottime);
+	BPF_CORE_READ_STR_INTO(&owner.client.comm, task, comm);
+	bpf_seq_write(ctx->meta->seq, &owner, sizeof(owner));
 	return 0;
 }

@@ -6,11 +6,13 @@ kernel's own count of program runs. Owns the control groups that it makes; knows
 import glob
 import json
 import os
+import re
 import resource
 import shutil
 import statistics
 import subprocess
 import tempfile
+import time
 
 from e2e import Failure, check, children_of, end_process, run, wait_until
 
@@ -229,6 +231,77 @@ class BpfStats:
         return set(cls._read())
 
 
+class Trace:
+    """
+    The kernel's own events of stops, continues, wake-ups and sends while this is open, in CLOCK_MONOTONIC: what a
+    held statement waits for, told from outside. The recording itself adds a microsecond or two per event.
+    """
+
+    EVENTS = ("signal:signal_generate", "sched:sched_waking", "sched:sched_switch", "syscalls:sys_enter_sendto",
+              "syscalls:sys_enter_sendmsg")
+    LINE = re.compile(r"\s*(\d+)\s+(\d+)\.(\d{9}):\s+\w+:(\w+):\s+(.*)")
+
+    def __enter__(self):
+        tool = shutil.which("perf", path="/usr/sbin:/usr/bin:/sbin:/bin")
+        check(tool, "perf is not installed (apt-get install linux-perf)")
+        self.tool, self.dir = tool, tempfile.mkdtemp(prefix="dbfence-bench-", dir="/tmp")
+        self.path = os.path.join(self.dir, "trace")
+        argv = [tool, "record", "-q", "-a", "-k", "CLOCK_MONOTONIC", "-o", self.path]
+        self.proc = subprocess.Popen(argv + [a for e in self.EVENTS for a in ("-e", e)], stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: self.proc.poll() is not None or os.path.exists(self.path), 10, "perf to record")
+        time.sleep(0.5)  # the file is there before the events are on
+        return self
+
+    def __exit__(self, *exc):
+        end_process(self.proc, (2, 9))
+        try:
+            self.events = list(self._read()) if not exc[0] else []
+        finally:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def _read(self):
+        shown = run([self.tool, "script", "-i", self.path, "--ns", "-F", "tid,time,event,trace"])
+        for line in shown.stdout.splitlines():
+            found = self.LINE.match(line)
+            if found:
+                tid, seconds, ns, event, rest = found.groups()
+                yield int(seconds) * 10 ** 9 + int(ns), int(tid), event, dict(
+                    part.split("=", 1) for part in rest.split() if "=" in part)
+
+
+STAGES = ("client's send to stop sent: the server's read, the probe", "stop and ring to worker on a CPU",
+          "worker: parse, judge, send", "sent to keeper on a CPU", "keeper: remember the verdict, continue",
+          "continued to backend on a CPU", "the statement, and its reply to the client")
+
+
+def hold_stages(events, asked, backend, worker, keeper):
+    """
+    Per statement of @asked, [(sent ns, answered ns)], the µs of each of STAGES, for those that were held. An event
+    that did not happen (the worker was awake already) ends its stage where it began.
+    """
+    wanted = (lambda t, e, f: e == "signal_generate" and f["sig"] == "19" and f["pid"] == str(backend),
+              lambda t, e, f: e == "sched_switch" and f["next_pid"] == str(worker),
+              lambda t, e, f: e.startswith("sys_enter_send") and t == worker,
+              lambda t, e, f: e == "sched_switch" and f["next_pid"] == str(keeper),
+              lambda t, e, f: e == "signal_generate" and f["sig"] == "18" and f["pid"] == str(backend),
+              lambda t, e, f: e == "sched_switch" and f["next_pid"] == str(backend))
+    events = sorted(events, key=lambda e: e[0])
+    held, at = [], 0
+    for sent, answered in asked:
+        while at < len(events) and events[at][0] < sent:
+            at += 1
+        end = at
+        while end < len(events) and events[end][0] <= answered:
+            end += 1
+        marks = [sent]
+        for test in wanted:
+            marks.append(next((ns for ns, tid, event, fields in events[at:end]
+                               if ns >= marks[-1] and test(tid, event, fields)), marks[-1]))
+        marks.append(answered)
+        if marks[1] > sent and marks[5] > marks[1]:
+            held.append([(b - a) / 1000 for a, b in zip(marks, marks[1:])])
+    return held
 def cpu_of(pid):
     """Nanoseconds that the threads of @pid have run."""
     total = 0

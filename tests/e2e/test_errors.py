@@ -160,9 +160,19 @@ def policy_tools_work_without_root_and_daemon():
 
 @case
 def an_unreachable_daemon_is_exit_status_3():
-    done = run([DBFENCE, "--socket", "/tmp/dbfence-no-such.sock", "status"], check_rc=False)
-    check(done.returncode == 3, f"exit status {done.returncode}")
-    check("/tmp/dbfence-no-such.sock" in done.stderr, f"it says {done.stderr!r}")
+    for command in (["status"], ["doctor"], ["tail"], ["policy", "show"]):
+        done = run([DBFENCE, "--socket", "/tmp/dbfence-no-such.sock", *command], check_rc=False)
+        check(done.returncode == 3, f"{command}: exit status {done.returncode}")
+        check("/tmp/dbfence-no-such.sock" in done.stderr and "--socket PATH" in done.stderr, f"it says {done.stderr!r}")
+
+
+@case
+def every_subcommand_explains_itself():
+    for command in ("status", "doctor", "tail", "audit cat", "policy check", "policy test", "policy explain",
+                    "policy show", "policy reload", "disarm"):
+        done = run([DBFENCE, *command.split(), "--help"], check_rc=False)
+        check(done.returncode == 0 and not done.stderr, f"{command} --help: {done.returncode}, {done.stderr!r}")
+        check("exit status: 0" in done.stdout, f"{command} --help does not tell its exit status: {done.stdout!r}")
 
 
 def in_private_mounts(command):

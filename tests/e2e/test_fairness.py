@@ -74,7 +74,7 @@ def an_innocent_client_is_served_beside_200_noisy_ones():
     if held:
         say(f"held: {len(held)}, p50 {percentile(held, .5):.2f} ms, p99 {percentile(held, .99):.2f} ms")
     check(len(times) >= 20, f"the innocent client got only {len(times)} statements through in {SECONDS} s")
-    check(not errors, f"{len(errors)} of the innocent client's statements failed: {errors[:3]}")
+    check(not errors, f"{len(errors)} of the innocent client's statements failed: {errors[:3]}, undecided: {undecided}")
     check(len(held) > len(times) // 2, f"only {len(held)} of {len(times)} statements were held: nothing was tried")
     check(not undecided, f"{len(undecided)} verdicts came too late: {set(undecided)}")
 

@@ -246,6 +246,8 @@ def an_orderly_restart_leaves_no_gap_in_enforcement():
         thread.start()
         time.sleep(0.5)
         daemon.stop()
+        hint = f"dbfence disarm --state-dir {daemon.state_dir} --pin-dir {PINS}"
+        check(any(hint in line for line in daemon.lines), f"it does not say {hint!r}: {daemon.lines[-3:]}")
         time.sleep(0.5)
         daemon.start()
         time.sleep(0.5)

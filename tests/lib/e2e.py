@@ -494,7 +494,7 @@ class Daemon:
         return wait_until(lambda: [r for r in self.records() if predicate(r)], timeout, what, every=0.25)
 
     def settle(self, timeout=60):
-        """Wait until the journal has stopped growing."""
+        """Wait until the journal has stopped growing: for a second, four times what a record can take to get there."""
         def size():
             total = 0
             for folder, _, names in os.walk(self.state_dir):
@@ -508,7 +508,7 @@ class Daemon:
         last, same = size(), 0
         while same < 4:
             check(time.monotonic() < end, f"the journal was still growing after {timeout} s")
-            time.sleep(0.5)
+            time.sleep(0.25)
             now = size()
             same, last = (same + 1, last) if now == last else (0, now)
 

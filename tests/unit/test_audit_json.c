@@ -72,6 +72,18 @@ static void test_json_always(void)
 				    "000000000Z\",\"time_ns\":0}\n");
 }
 
+static void test_json_uid_of_root(void)
+{
+	Dbfence__Audit__V1__Record record = DBFENCE__AUDIT__V1__RECORD__INIT;
+	Dbfence__Audit__V1__Client client = DBFENCE__AUDIT__V1__CLIENT__INIT;
+
+	record.kind = (char *)"statement";
+	record.client = &client;
+	CHECK(strstr(to_json(&record), "\"client\":{}"));
+	client.known = 1;
+	CHECK(strstr(to_json(&record), "\"client\":{\"uid\":0,\"known\":true}"));
+}
+
 static void test_json_rows(void)
 {
 	Dbfence__Audit__V1__Record record = DBFENCE__AUDIT__V1__RECORD__INIT;
@@ -366,6 +378,7 @@ static void bench(void)
 static const struct test_case cases[] = {
     {"json_exact", test_json_exact},
     {"json_always", test_json_always},
+    {"json_uid_of_root", test_json_uid_of_root},
     {"json_rows", test_json_rows},
     {"json_escapes", test_json_escapes},
     {"json_every_byte", test_json_every_byte},

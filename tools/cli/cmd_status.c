@@ -87,6 +87,8 @@ static void print_servers(const json_t *status)
 				       : "");
 	}
 	printf("clusters:\n");
+	if (!json_array_size(json_object_get(status, "clusters")))
+		printf("  none\n");
 	json_array_foreach(json_object_get(status, "clusters"), i, s)
 		printf("  port %lld  %s  postmaster %lld  %s%s\n", number(s, "port"),
 		       text(s, "data_dir"), number(s, "postmaster"),
@@ -126,7 +128,14 @@ static void print_status(const json_t *status)
 
 int cli_status(const struct cli *cli, int argc, char **argv)
 {
-	static const char usage[] = "usage: dbfence [--socket PATH] status [--json]\n";
+	static const char usage[] =
+		"usage: dbfence [--socket PATH] status [--json]\n\n"
+		"What the daemon is doing: processes, policies, servers and hooks, clusters, and "
+		"the "
+		"counters that are not 0;\ndbfence(1) describes them.\n\n"
+		"  --json   the daemon's answer as it is, with every counter\n\n"
+		"exit status: 0 done, 1 the daemon refused, 2 usage, 3 the daemon cannot be "
+		"reached\n";
 	json_t *status;
 	bool json;
 	int rc = parse_json_option(argc, argv, usage, &json);
@@ -152,6 +161,15 @@ static void print_feature(void *ctx, const char *name, bool have, const char *co
 	*all = *all && (have || !strcmp(name, "send_signal_task") || !strcmp(name, "task_work"));
 }
 
+static void print_kernel(bool *healthy)
+{
+	printf("kernel:\n");
+	if (geteuid())
+		printf("  not root: what the kernel offers cannot be asked\n");
+	else
+		kernel_features(print_feature, healthy);
+}
+
 /* What is lost with the processes: said plainly, because nothing else shows it before it happens.
  */
 static void print_promises(const json_t *status)
@@ -172,7 +190,14 @@ static void print_promises(const json_t *status)
 
 int cli_doctor(const struct cli *cli, int argc, char **argv)
 {
-	static const char usage[] = "usage: dbfence [--socket PATH] doctor [--json]\n";
+	static const char usage[] =
+		"usage: dbfence [--socket PATH] doctor [--json]\n\n"
+		"What this kernel offers, what is covered and what is not, and why. Without the "
+		"daemon "
+		"it says what it can.\n\n"
+		"  --json   the daemon's answer as it is\n\n"
+		"exit status: 0 all is well, 1 something is not covered or missing, 2 usage, 3 the "
+		"daemon cannot be reached\n";
 	bool json, healthy = true;
 	json_t *status, *s;
 	size_t i;
@@ -181,23 +206,17 @@ int cli_doctor(const struct cli *cli, int argc, char **argv)
 	if (rc >= 0)
 		return rc;
 	rc = control_ask(cli->socket, "doctor", &status);
-	if (rc && json)
+	if (!json)
+		print_kernel(&healthy);
+	if (rc)
 		return rc;
 	if (json) {
 		printf("%s\n", json_dumps(status, JSON_COMPACT));
-		json_decref(status);
-		return CLI_DONE;
+	} else {
+		print_policy(status);
+		print_servers(status);
+		print_promises(status);
 	}
-	printf("kernel:\n");
-	if (geteuid())
-		printf("  not root: what the kernel offers cannot be asked\n");
-	else
-		kernel_features(print_feature, &healthy);
-	if (rc)
-		return rc;
-	print_policy(status);
-	print_servers(status);
-	print_promises(status);
 	json_array_foreach(json_object_get(status, "servers"), i, s) healthy =
 		healthy && flag(s, "covered");
 	json_decref(status);
@@ -228,9 +247,15 @@ static void leave_mark(const char *state_dir, unsigned released, unsigned remove
 
 int cli_disarm(const struct cli *cli, int argc, char **argv)
 {
-	static const char usage[] = "usage: dbfence disarm [--pin-dir DIR] [--state-dir DIR]\n"
-				    "Releases every hold, detaches and unpins everything. Works "
-				    "with every daemon dead.\n";
+	static const char usage[] =
+		"usage: dbfence disarm [--pin-dir DIR] [--state-dir DIR]\n\n"
+		"Releases every hold, detaches and unpins everything. Works with every daemon "
+		"dead; "
+		"stop one that runs first.\n\n"
+		"  --pin-dir DIR     what the daemon was given (default " KERNEL_PIN_DIR ")\n"
+		"  --state-dir DIR   where a note for the next start is left "
+		"(default " CLI_DEFAULT_STATE ")\n\n"
+		"exit status: 0 done, or nothing was armed, 1 it could not be done, 2 usage\n";
 	static const struct option options[] = {
 		{ "pin-dir", required_argument, NULL, 'p' },
 		{ "state-dir", required_argument, NULL, 's' },

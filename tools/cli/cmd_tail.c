@@ -14,12 +14,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "audit/json.h"
 #include "audit/line.h"
 #include "audit/record.h"
+#include "control.h"
 #include "dbfence/audit.pb-c.h"
 
 struct tail {
@@ -35,19 +35,20 @@ struct tail {
 
 static void usage(FILE *out)
 {
-	fprintf(
-	    out,
-	    "usage: dbfence tail [--json] [--user U] [--database D] [--outcome O] [--denied]\n\n"
-	    "Prints records as they are made, until interrupted. Times are UTC.\n\n"
-	    "  --json        one JSON object per line; dbfence-audit(5) names the fields\n"
-	    "  --user U      only statements of this database user\n"
-	    "  --database D  only statements in this database\n"
-	    "  --outcome O   only statements with this outcome\n"
-	    "  --denied      only statements that an enforced rule denied or whose session it "
-	    "ended\n\n"
-	    "Gaps are printed whatever the filters. exit status: 0 done, 1 the daemon refused, 2 "
-	    "usage,\n"
-	    "3 the daemon cannot be reached\n");
+	fprintf(out,
+		"usage: dbfence tail [--json] [--user U] [--database D] [--outcome O] "
+		"[--denied]\n\n"
+		"Prints records as they are made, until interrupted. Times are UTC.\n\n"
+		"  --json        one JSON object per line; dbfence-audit(5) names the fields\n"
+		"  --user U      only statements of this database user\n"
+		"  --database D  only statements in this database\n"
+		"  --outcome O   only statements with this outcome\n"
+		"  --denied      only statements that an enforced rule denied or whose session it "
+		"ended\n\n"
+		"Gaps are printed whatever the filters. exit status: 0 done, 1 the daemon refused, "
+		"2 "
+		"usage,\n"
+		"3 the daemon cannot be reached\n");
 }
 
 static bool is(const char *text, const char *what)
@@ -78,33 +79,22 @@ static bool wanted(const struct tail *tail, const Dbfence__Audit__V1__Record *re
 	       (!tail->outcome || is(record->outcome, tail->outcome));
 }
 
-static int unreachable(const struct cli *cli, const char *why)
+static int lost(const struct cli *cli, const char *why)
 {
-	fprintf(stderr, "dbfence: cannot reach the daemon at %s: %s\n", cli->socket, why);
+	fprintf(stderr, "dbfence: the daemon at %s went away: %s\n", cli->socket, why);
 	return CLI_UNREACHABLE;
 }
 
 static int tail_connect(const struct cli *cli, struct tail *tail)
 {
 	static const char request[] = "{\"cmd\":\"tail\",\"format\":\"json\"}\n";
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
-	if (strlen(cli->socket) >= sizeof(addr.sun_path))
-		return unreachable(cli, "the path is too long for a unix socket");
-	strncpy(addr.sun_path, cli->socket, sizeof(addr.sun_path) - 1);
-	tail->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (tail->fd < 0 || connect(tail->fd, (struct sockaddr *)&addr, sizeof(addr))) {
-		if (errno == ENOENT || errno == ECONNREFUSED)
-			return unreachable(
-			    cli, "dbfenced does not run, or listens elsewhere (--socket)");
-		if (errno == EACCES)
-			return unreachable(
-			    cli, "permission denied; be root or a member of the dbfence group");
-		return unreachable(cli, strerror(errno));
-	}
+	tail->fd = control_connect(cli->socket);
+	if (tail->fd < 0)
+		return CLI_UNREACHABLE;
 	if (send(tail->fd, request, sizeof(request) - 1, MSG_NOSIGNAL) !=
 	    (ssize_t)sizeof(request) - 1)
-		return unreachable(cli, strerror(errno));
+		return lost(cli, strerror(errno));
 	return CLI_DONE;
 }
 
@@ -153,7 +143,7 @@ static int tail_answer(const struct cli *cli, struct tail *tail)
 	bool ok;
 
 	if (!line)
-		return unreachable(cli, errno ? strerror(errno) : "it closed the connection");
+		return lost(cli, errno ? strerror(errno) : "it closed the connection");
 	answer = json_loadb(line, len, 0, NULL);
 	ok = json_is_true(json_object_get(answer, "ok"));
 	if (!ok) {
@@ -219,40 +209,26 @@ static int tail_stream(const struct cli *cli, struct tail *tail)
 static int tail_parse(struct tail *tail, int argc, char **argv)
 {
 	static const struct option options[] = {
-	    {"json", no_argument, NULL, 'j'},
-	    {"user", required_argument, NULL, 'u'},
-	    {"database", required_argument, NULL, 'd'},
-	    {"outcome", required_argument, NULL, 'o'},
-	    {"denied", no_argument, NULL, 'n'},
-	    {"help", no_argument, NULL, 'h'},
-	    {0},
+		{ "json", no_argument, NULL, 'j' },
+		{ "user", required_argument, NULL, 'u' },
+		{ "database", required_argument, NULL, 'd' },
+		{ "outcome", required_argument, NULL, 'o' },
+		{ "denied", no_argument, NULL, 'n' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
 	};
 	int opt;
 
 	optind = 1;
 	while ((opt = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
 		switch (opt) {
-		case 'j':
-			tail->json = true;
-			break;
-		case 'u':
-			tail->user = optarg;
-			break;
-		case 'd':
-			tail->database = optarg;
-			break;
-		case 'o':
-			tail->outcome = optarg;
-			break;
-		case 'n':
-			tail->denied = true;
-			break;
-		case 'h':
-			usage(stdout);
-			return -1;
-		default:
-			usage(stderr);
-			return CLI_USAGE;
+		case 'j': tail->json = true; break;
+		case 'u': tail->user = optarg; break;
+		case 'd': tail->database = optarg; break;
+		case 'o': tail->outcome = optarg; break;
+		case 'n': tail->denied = true; break;
+		case 'h': usage(stdout); return -1;
+		default: usage(stderr); return CLI_USAGE;
 		}
 	}
 	if (optind == argc)
@@ -263,7 +239,7 @@ static int tail_parse(struct tail *tail, int argc, char **argv)
 
 int cli_tail(const struct cli *cli, int argc, char **argv)
 {
-	struct tail tail = {.fd = -1};
+	struct tail tail = { .fd = -1 };
 	int rc = tail_parse(&tail, argc, argv);
 
 	if (rc)

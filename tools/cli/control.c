@@ -26,10 +26,11 @@ int control_connect(const char *socket_path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && !connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
 		return fd;
-	fprintf(stderr,
-		"dbfence: cannot reach dbfenced at %s: %s (is it running? --socket names another "
-		"place)\n",
-		socket_path, strerror(errno));
+	fprintf(stderr, "dbfence: cannot reach dbfenced at %s: %s\n", socket_path,
+		errno == ENOENT || errno == ECONNREFUSED ? "it does not run, or listens elsewhere "
+							   "(--socket PATH, before the subcommand)"
+		: errno == EACCES ? "be root, or a member of the group dbfence"
+				  : strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	return -1;

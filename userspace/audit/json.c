@@ -18,6 +18,7 @@ static const uint64_t statement_record_always =
     ID(10) | ID(20) | ID(22) | ID(23) | ID(25) | ID(26) | ID(30) | ID(31) | ID(40) | ID(41);
 static const uint64_t statement_always = ID(1) | ID(3) | ID(5) | ID(8);
 static const uint64_t decision_always = ID(1);
+static const uint64_t known_client_always = ID(4); /* uid: that of root is the default value */
 
 enum { ID_TIME_NS = 3, ID_ROWS = 33, ID_ROWS_KNOWN = 34 };
 
@@ -182,6 +183,9 @@ static void put_nested(struct buf *out, const ProtobufCMessageDescriptor *desc,
 	} else if (desc == &dbfence__audit__v1__decision__descriptor) {
 		mask = always ? decision_always : 0;
 		message = message ? message : &no_decision.base;
+	} else if (desc == &dbfence__audit__v1__client__descriptor && message &&
+		   ((const Dbfence__Audit__V1__Client *)message)->known) {
+		mask = known_client_always;
 	}
 	if (message)
 		put_message(out, message, mask);

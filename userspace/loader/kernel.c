@@ -713,12 +713,27 @@ int kernel_put_class(struct kernel *k, const struct dbf_session_key *session,
 		       : 0;
 }
 
-int kernel_put_tcp_client(struct kernel *k, const struct dbf_tcp_key *key,
-			  const struct dbf_tcp_client *client)
+static void put_tcp_client(void *ctx, const struct dbf_tcp_owner *owner)
 {
-	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.tcp_clients), key, client, BPF_ANY)
-		       ? -errno
-		       : 0;
+	struct kernel *k = ctx;
+
+	bpf_map_update_elem(bpf_map__fd(k->skel->maps.tcp_clients), &owner->key, &owner->client,
+			    BPF_NOEXIST);
+}
+
+int kernel_seed_tcp_clients(struct kernel *k, const struct tcp_seed_ports *ports, size_t *left_out,
+			    struct err *err)
+{
+	struct bpf_link *link = bpf_program__attach_iter(k->skel->progs.tcp_owners, NULL);
+	int fd = link ? bpf_iter_create(bpf_link__fd(link)) : -1;
+	int rc = fd < 0 ? -errno :
+			  tcp_seed(fd, ports, bpf_map__max_entries(k->skel->maps.tcp_clients),
+				   put_tcp_client, k, left_out);
+
+	if (fd >= 0)
+		close(fd);
+	bpf_link__destroy(link);
+	return rc ? err_set(err, rc, "cannot list the TCP connections: %s", strerror(-rc)) : 0;
 }
 
 int kernel_ring_fd(const struct kernel *k)

@@ -15,6 +15,7 @@
 #include "core/err.h"
 #include "dbfence/abi/shared.h"
 #include "loader/discover.h"
+#include "loader/tcp_seed.h"
 
 #define KERNEL_PIN_DIR "/sys/fs/bpf/dbfence"
 #define KERNEL_DISARMED_FILE \
@@ -104,9 +105,12 @@ int kernel_get_config(struct kernel *k, struct dbf_config *config);
 int kernel_put_verdict(struct kernel *k, const struct dbf_verdict_key *key, uint32_t action);
 int kernel_put_class(struct kernel *k, const struct dbf_session_key *session,
 		     uint32_t identity_class);
-/* Tell who owns a TCP connection that was there before: seen only at start. */
-int kernel_put_tcp_client(struct kernel *k, const struct dbf_tcp_key *key,
-			  const struct dbf_tcp_client *client);
+/*
+ * Tell the programs who owns the TCP connections that are there already, see tcp_seed.h. What they
+ * saw themselves is not replaced: it is newer. Call once, before kernel_activate().
+ */
+int kernel_seed_tcp_clients(struct kernel *k, const struct tcp_seed_ports *ports, size_t *left_out,
+			    struct err *err);
 
 int kernel_ring_fd(const struct kernel *k);
 size_t kernel_ring_bytes(const struct kernel *k);

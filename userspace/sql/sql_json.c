@@ -86,8 +86,10 @@ static char unescape(const char **p)
 static char *read_string(char **pos)
 {
 	char *start = *pos, *out;
-	const char *p = start + strcspn(start, "\"\\");
+	const char *p = start;
 
+	while (*p && *p != '"' && *p != '\\')
+		p++;
 	out = start + (p - start);
 	while (*p && *p != '"') {
 		if (*p == '\\' && p[1]) {
@@ -148,11 +150,29 @@ static void drop_last(struct jnode *open, struct jnode *before)
 		open->child = NULL;
 }
 
+/* Digits, perhaps behind a minus. Moves behind them; false when there are none. */
+static bool read_number(char **pos, int64_t *num)
+{
+	char *p = *pos;
+	bool negative = *p == '-';
+	int64_t n = 0;
+
+	p += negative;
+	if (*p < '0' || *p > '9')
+		return false;
+	for (; *p >= '0' && *p <= '9'; p++) {
+		if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, *p - '0', &n))
+			return false;
+	}
+	*num = negative ? -n : n;
+	*pos = p;
+	return true;
+}
+
 static bool read_scalar(struct reader *r)
 {
 	struct jnode *before = r->open ? r->open->last : NULL, *node;
 	bool position = r->key && !strcmp(r->key, "location");
-	char *end;
 
 	if (*r->p == '"') {
 		node = add_node(r, JSON_STRING);
@@ -173,10 +193,8 @@ static bool read_scalar(struct reader *r)
 		return true;
 	}
 	node->kind = JSON_NUMBER;
-	node->num = strtoll(r->p, &end, 10);
-	if (end == r->p)
+	if (!read_number(&r->p, &node->num))
 		return false;
-	r->p = end;
 	if (position && r->open)
 		drop_last(r->open, before);
 	return true;

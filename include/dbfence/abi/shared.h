@@ -167,6 +167,11 @@ struct dbf_tcp_client {
 	char comm[16];
 };
 
+struct dbf_tcp_owner {		/* one connection that is there when a daemon starts */
+	struct dbf_tcp_key key;
+	struct dbf_tcp_client client;
+};
+
 DBF_ASSERT_SIZE(dbf_hold_slot, 64);
 DBF_ASSERT_SIZE(dbf_vitals, 24 + 8 * DBF_COUNT_MAX);
 DBF_ASSERT_SIZE(dbf_config, 56);
@@ -174,6 +179,7 @@ DBF_ASSERT_SIZE(dbf_server, 136);
 DBF_ASSERT_SIZE(dbf_verdict_key, 32);
 DBF_ASSERT_SIZE(dbf_tcp_key, 40);
 DBF_ASSERT_SIZE(dbf_tcp_client, 40);
+DBF_ASSERT_SIZE(dbf_tcp_owner, 80);
 
 #define DBF_STATE(seq, st) (((dbf_u64)(seq) << 32) | (dbf_u64)(st))
 #define DBF_STATE_OF(word) ((dbf_u32)(word) & 0xff)
