@@ -12,3 +12,4 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "observe/reply.bpf.c"
 #include "observe/session.bpf.c"
 #include "enforce/release.bpf.c"
+#include "enforce/stop.bpf.c"

@@ -49,6 +49,7 @@ struct keeper_cluster {
 	int server;   /* index into keeper.servers */
 	struct pg_postmaster pm;
 	uint32_t flags; /* enum dbf_cluster_flag, as told to the kernel */
+	uint32_t max_holds;
 	int pidfd;	/* to notice its shutdown */
 };
 

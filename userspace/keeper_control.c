@@ -125,11 +125,12 @@ static json_t *clusters_json(const struct keeper *k)
 		if (c->pid)
 			json_array_append_new(
 				list,
-				json_pack("{s:i, s:s, s:i, s:s, s:b, s:b}", "postmaster",
+				json_pack("{s:i, s:s, s:i, s:s, s:b, s:b, s:i}", "postmaster",
 					  (int)c->pid, "data_dir", c->pm.data_dir, "port",
 					  c->pm.port, "socket_dir", c->pm.socket_dir, "may_enforce",
 					  c->flags & DBF_CLUSTER_ENFORCE ? 1 : 0, "standby",
-					  c->flags & DBF_CLUSTER_STANDBY ? 1 : 0));
+					  c->flags & DBF_CLUSTER_STANDBY ? 1 : 0, "max_holds",
+					  (int)c->max_holds));
 	}
 	return list;
 }

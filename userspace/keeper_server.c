@@ -12,6 +12,9 @@
 
 #include "core/log.h"
 #include "dbfence/audit.pb-c.h"
+#include "loader/pg_memory.h"
+
+#define HOLD_SHARE 10
 
 static struct keeper_server *server_lookup(struct keeper *k, const struct pg_server *s)
 {
@@ -103,6 +106,21 @@ static bool is_standby(const struct pg_postmaster *pm)
 	return !access(path, F_OK);
 }
 
+/*
+ * A tenth of the sessions that it admits may stand still at once, if that is less than the option
+ * says. 0 when it cannot be told: then the option alone counts.
+ */
+static uint32_t cluster_holds(const struct keeper *k, const struct pg_server *s, pid_t postmaster)
+{
+	unsigned share;
+	int admits;
+
+	if (pg_memory_read_int(s, postmaster, "MaxConnections", &admits) || admits < 1)
+		return 0;
+	share = (unsigned)admits / HOLD_SHARE;
+	return share < 1 ? 1 : share < k->opts.max_holds ? share : k->opts.max_holds;
+}
+
 static void cluster_set(struct keeper *k, const struct pg_server *s, const struct pg_postmaster *pm)
 {
 	struct keeper_cluster *c = cluster_lookup(k, (uint32_t)pm->pid);
@@ -122,7 +140,9 @@ static void cluster_set(struct keeper *k, const struct pg_server *s, const struc
 	c->pm = *pm;
 	entry.flags = (may_signal(k, pm) ? DBF_CLUSTER_ENFORCE : 0) |
 		      (is_standby(pm) ? DBF_CLUSTER_STANDBY : 0);
+	entry.max_holds = cluster_holds(k, s, pm->pid);
 	c->flags = entry.flags;
+	c->max_holds = entry.max_holds ? entry.max_holds : k->opts.max_holds;
 	if (kernel_set_cluster(k->kernel, c->pid, &entry))
 		log_warn("cannot tell the kernel about postmaster %u: %s", c->pid, strerror(errno));
 	if (fresh)

@@ -178,6 +178,7 @@ static const char *why_name(enum dbf_why why)
 		"signal_failed",
 		"standby",
 		"inside_ddl",
+		"server_stopping",
 	};
 
 	return why < DBF_WHY_MAX ? names[why] : "";

@@ -226,6 +226,13 @@ struct {
 	__type(value, struct dbf_cluster);
 } clusters SEC(".maps");
 
+struct { /* a map of its own: the keeper writes the clusters whole */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, u32);   /* tgid of a postmaster that was told to stop */
+	__type(value, u64); /* its start, ns since boot: the pid may be another's by now */
+} stopping SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);

@@ -183,6 +183,16 @@ static __always_inline void verdict_commit(struct backend *b)
 		    bpf_ktime_get_ns());
 }
 
+/* The current process's postmaster was told to stop. */
+static __always_inline bool hold_is_stopping(struct backend *b)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u32 postmaster = b->postmaster;
+	u64 *start = bpf_map_lookup_elem(&stopping, &postmaster);
+
+	return start && *start == BPF_CORE_READ(task, real_parent, group_leader, start_boottime);
+}
+
 /* Is a stop possible now? Reasons not to are never errors: the fail mode decides at once. */
 static __always_inline enum dbf_why hold_refusal(struct backend *b, struct dbf_config *cfg)
 {
@@ -197,7 +207,7 @@ static __always_inline enum dbf_why hold_refusal(struct backend *b, struct dbf_c
 		return DBF_WHY_DEADMAN_SILENT;
 	if (cluster && (cluster->flags & DBF_CLUSTER_STANDBY))
 		return DBF_WHY_STANDBY;
-	return DBF_WHY_NONE;
+	return hold_is_stopping(b) ? DBF_WHY_STOPPING : DBF_WHY_NONE;
 }
 
 /* Stop here until user space answers. DBF_WHY_NONE when the stop is pending and user space was
@@ -244,6 +254,8 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	}
 	__sync_val_compare_and_swap(&slot->state, DBF_STATE(seq, DBF_HOLD_CLAIMED),
 				    DBF_STATE(seq, DBF_HOLD_OPEN));
+	if (hold_is_stopping(b)) /* since it was looked at: it did not see this hold */
+		slot->deadline_ns = now;
 	*v = b->proto;
 	v->how = DBF_HOW_HOLD;
 	v->slot = index - 1;

@@ -22,6 +22,7 @@
 #include "core/clock.h"
 #include "enforce/hold.h"
 #include "loader/kernel.h"
+#include "loader/pg_memory.h"
 #include "source/batch.h"
 #include "source/ring.h"
 
@@ -46,6 +47,7 @@ extern struct one_page InterruptHoldoffCount, QueryCancelHoldoffCount, CritSecti
 	am_walsender, ParallelWorkerNumber, standard_conforming_strings;
 extern const char *volatile debug_query_string;
 extern void *volatile ActivePortal;
+extern volatile int MaxConnections;
 void raw_parser(const char *text, int mode);
 void ExecutorRun(void *query_desc);
 void ExecutorEnd(void *query_desc);
@@ -58,6 +60,7 @@ struct one_page ParallelWorkerNumber OWN_PAGE = { .number = -1 };
 struct one_page standard_conforming_strings OWN_PAGE = { .flag = true };
 const char *volatile debug_query_string;
 void *volatile ActivePortal;
+volatile int MaxConnections = 100;
 static volatile uint64_t calls;
 
 __attribute__((noinline)) void raw_parser(const char *text, int mode)
@@ -87,7 +90,7 @@ __attribute__((noinline)) void secure_write(void *port, void *bytes, size_t len)
 
 /* --- a backend ------------------------------------------------------------------------------------------ */
 
-enum order { ORDER_NONE, ORDER_PARSE, ORDER_READY, ORDER_DROP_PAGE, ORDER_TOUCH_PAGE, ORDER_END };
+enum order { ORDER_NONE, ORDER_PARSE, ORDER_READY, ORDER_DROP_PAGE, ORDER_TOUCH_PAGE, ORDER_SET };
 
 struct backend { /* shared with the child */
 	pid_t pid;
@@ -123,7 +126,8 @@ static void obey(struct backend *b)
 			MyProcPort.pointer = port;
 		calls += (uint64_t)b->page->number;
 		break;
-	default: _exit(0);
+	case ORDER_SET: MaxConnections = getpid(); break;
+	case ORDER_NONE: break;
 	}
 }
 
@@ -546,7 +550,29 @@ static void test_holds_unreadable_quotes(void)
 	tear_down();
 }
 
+/* Settings are read where the server keeps them, wherever it was loaded. */
+static void test_holds_server_setting(void)
+{
+	struct pg_server server = { .major = 15 };
+	struct backend *b;
+	int value = 0;
+
+	b = backend_new();
+	tell(b, ORDER_SET);
+	server.fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	CHECK_INT(pg_memory_read_int(&server, b->pid, "MaxConnections", &value), 0);
+	CHECK_INT(value, b->pid);
+	CHECK_INT(pg_memory_read_int(&server, getpid(), "MaxConnections", &value), 0);
+	CHECK_INT(value, 100);
+	CHECK_INT(pg_memory_read_int(&server, getpid(), "NoSuchVariable", &value), -ENOENT);
+	CHECK(pg_memory_read_int(&server, getpid(), "debug_query_string", &value) < 0); /* no int */
+	CHECK_INT(value, 100);
+	close(server.fd);
+	backend_end(b);
+}
+
 static const struct test_case cases[] = {
+	{ "holds_server_setting", test_holds_server_setting },
 	{ "holds_unreadable_locks", test_holds_unreadable_locks },
 	{ "holds_unreadable_kind", test_holds_unreadable_kind },
 	{ "holds_unreadable_quotes", test_holds_unreadable_quotes },

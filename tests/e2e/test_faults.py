@@ -258,21 +258,61 @@ def an_orderly_restart_leaves_no_gap_in_enforcement():
         check(len(seen) > 50 and set(seen) == {"57014"}, f"answers: {({s: seen.count(s) for s in set(seen)})}")
 
 
-@case
-def the_server_stops_fast_while_a_statement_is_held():
-    with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure="closed")}) as daemon:
-        limit = deadline_ms(cluster, daemon)
+def stop_during_hold(signum, failure):
+    """The server's shutdown in the middle of a hold whose verdict never comes."""
+    with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure=failure)}, args=["--hold-ms", "5000"]) as daemon:
+        cluster.psql("CREATE TABLE stays (id int);")
         worker = daemon.processes()["worker"]
         os.kill(worker, signal.SIGSTOP)
         try:
-            Held(cluster, "DROP TABLE nowhere /* stop */").start().wait_stopped()
+            held = Held(cluster, "DROP TABLE stays /* stop */").start().wait_stopped()
             start = time.monotonic()
-            os.kill(cluster.proc.pid, signal.SIGINT)
-            cluster.proc.wait(limit / 1000 + 10)
+            os.kill(cluster.proc.pid, signum)
+            held.wait_end()
+            released = (time.monotonic() - start) * 1000
+            cluster.proc.wait(15)
+            took = (time.monotonic() - start) * 1000
         finally:
             kill_quietly(worker, signal.SIGCONT)
-        say(f"pg_ctl stop -m fast took {(time.monotonic() - start) * 1000:.0f} ms")
+        say(f"{signum.name}, {failure}: session over after {released:.0f} ms, server after {took:.0f} ms; {held.error}")
+        check(released < 200, f"the held session ended {released:.0f} ms after the signal, of 5000 ms that it may be held")
         check(not children_of(cluster.proc.pid), "a backend outlived its server")
+        record = daemon.wait_journal(lambda r: field(r, "server.pid") == held.conn.pid and r.get("kind") == "statement",
+                                     what="the record of the held statement")[0]
+        check(field(record, "hold.resolved_by") == "dead-man" or record.get("outcome") == "aborted", f"{record}")
+        check(record.get("outcome") != "executed" or failure == "open", f"the outcome is {record.get('outcome')}")
+        cluster.start()
+        if failure == "closed":
+            check(cluster.value("SELECT to_regclass('stays')") == "stays", "fail mode closed, and the table is gone")
+
+
+@case
+def the_server_stops_fast_while_a_statement_is_held():
+    stop_during_hold(signal.SIGINT, "closed")
+
+
+@case
+def the_server_stops_fast_while_a_statement_is_held_fail_open():
+    stop_during_hold(signal.SIGINT, "open")
+
+
+@case
+def the_server_stops_at_once_while_a_statement_is_held():
+    stop_during_hold(signal.SIGQUIT, "closed")
+
+
+@case
+def a_smart_shutdown_goes_on_judging():
+    """It waits for its sessions, so they are still held and judged."""
+    with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure="open")}) as daemon:
+        with Connection(cluster) as conn:
+            os.kill(cluster.proc.pid, signal.SIGTERM)
+            time.sleep(0.3)
+            check(conn.query("DROP TABLE nowhere /* smart */").sqlstate == "57014", "not denied in a smart shutdown")
+            pid = conn.pid
+        cluster.proc.wait(15)
+        record = daemon.wait_journal(lambda r: field(r, "server.pid") == pid and r.get("kind") == "statement")[0]
+        check(field(record, "hold.resolved_by") == "keeper", f"not judged: {record.get('decision')}")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,36 @@ def statements_that_were_allowed_and_run_on_take_nobody_elses_hold():
         check(not counters["kernel_fail_closed"], f"the fail mode decided {counters['kernel_fail_closed']} times")
 
 
+@case
+def a_small_server_is_held_less():
+    """A tenth of max_connections: with 25, the third statement at once is left to the fail mode."""
+    with Cluster(settings={"max_connections": 25}) as cluster, Daemon({"d.yaml": DROPS}) as daemon:
+        limits = [c["max_holds"] for c in daemon.status()["clusters"] if c["port"] == cluster.port]
+        check(limits == [2], f"status says {limits}")
+        check("at most 2 held" in daemon.cli("status").stdout, "status does not print it")
+        conns = [Connection(cluster, timeout=30) for _ in range(3)]
+        worker = daemon.processes()["worker"]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            before = daemon.status()["counters"]["kernel_fail_closed"]
+            threads = []
+            for i, conn in enumerate(conns):
+                thread = threading.Thread(target=conn.query, args=(f"DROP TABLE nowhere /* {i} */",), daemon=True)
+                thread.start()
+                threads.append(thread)
+                time.sleep(0.02)
+            held = len(cluster.stopped_backends())
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        for thread in threads:
+            thread.join(20)
+        counters = daemon.status()["counters"]
+        check(held == 2, f"{held} are held")
+        check(counters["kernel_fail_closed"] == before + 1, "the third was not left to the fail mode")
+        for conn in conns:
+            conn.close()
+
+
 LENIENT = policy("no-truncate", "open", "{effects: [delete]}")
 
 

@@ -89,11 +89,17 @@ static void print_servers(const json_t *status)
 	printf("clusters:\n");
 	if (!json_array_size(json_object_get(status, "clusters")))
 		printf("  none\n");
-	json_array_foreach(json_object_get(status, "clusters"), i, s)
-		printf("  port %lld  %s  postmaster %lld  %s%s\n", number(s, "port"),
-		       text(s, "data_dir"), number(s, "postmaster"),
-		       flag(s, "may_enforce") ? "may be enforced" : "observed only",
-		       flag(s, "standby") ? ", a standby: never held" : "");
+	json_array_foreach(json_object_get(status, "clusters"), i, s) {
+		printf("  port %lld  %s  postmaster %lld  ", number(s, "port"), text(s, "data_dir"),
+		       number(s, "postmaster"));
+		if (!flag(s, "may_enforce"))
+			printf("observed only\n");
+		else if (flag(s, "standby"))
+			printf("may be enforced, a standby: never held\n");
+		else
+			printf("may be enforced, at most %lld held at once\n",
+			       number(s, "max_holds"));
+	}
 }
 
 static void print_policy(const json_t *status)

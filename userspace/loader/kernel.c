@@ -22,7 +22,7 @@
 #include "loader/probe.h"
 
 #define LINKS_MAX (DBF_SERVERS * KERNEL_HOOKS_MAX)
-#define TRACEPOINTS 3
+#define TRACEPOINTS 4
 
 struct server_links {
 	bool used;
@@ -249,6 +249,7 @@ static int attach_tracepoints(struct kernel *k, struct err *err)
 		k->skel->progs.process_exit,
 		k->skel->progs.tcp_state,
 		k->skel->progs.signal_generate,
+		k->skel->progs.server_stop,
 	};
 	char path[400];
 

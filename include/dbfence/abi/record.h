@@ -184,6 +184,7 @@ enum dbf_why {
 	DBF_WHY_SIGNAL,		/* the signal could not be sent */
 	DBF_WHY_STANDBY,
 	DBF_WHY_IN_DDL,
+	DBF_WHY_STOPPING,	/* the server was told to stop, and waits for its sessions */
 	DBF_WHY_MAX
 };
 

@@ -126,8 +126,7 @@ enum dbf_cluster_flag { DBF_CLUSTER_ENFORCE = 1, DBF_CLUSTER_STANDBY = 2 };
 
 struct dbf_cluster {		/* by postmaster tgid */
 	dbf_u32 flags;
-	dbf_u32 max_holds;
-	dbf_u64 start;		/* of the postmaster, ns since boot */
+	dbf_u32 max_holds;	/* 0: as the configuration says */
 };
 
 #define DBF_MODE_ESCAPES 0x100	/* in a verdict key's mode: standard_conforming_strings was off */
