@@ -424,6 +424,9 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 	if (!b || !srv || !cfg)
 		return DBF_ACTION_ALLOW;
 	j = &b->judge;
+	/* Texts that CREATE FUNCTION merely checks are judged when they run. */
+	if (b->top_in_ddl && !j->top && j->gate == DBF_GATE_PARSE)
+		return DBF_ACTION_ALLOW;
 	countable = j->text.whole && !j->text.fault;
 	j->fail_closed = cfg->fail_closed;
 	b->proto = (struct dbf_verdict){ .ptr = j->ptr,
@@ -460,9 +463,6 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 		return verdict_fail(b, why);
 	if (action == DBF_ACTION_DENY || action == DBF_ACTION_KILL)
 		return verdict_deny(b, action);
-	/* Texts that CREATE FUNCTION merely checks are judged when they run. */
-	if (b->top_in_ddl && !j->top)
-		return DBF_ACTION_ALLOW;
 	if (!why)
 		why = hold_refusal(b, cfg);
 	if (!why)

@@ -166,11 +166,22 @@ static __always_inline void reply_cycle_end(struct backend *b)
 	b->execute_ptr = 0;
 }
 
+/* From 17 on this way goes the answer to a request for encryption too: one byte, before it is known who asks. */
+static __always_inline bool reply_is_negotiation(struct pt_regs *ctx, u64 port, u64 len)
+{
+	struct dbf_server *srv;
+
+	if (len != 1)
+		return false;
+	srv = task_server(COOKIE_SERVER(bpf_get_attach_cookie(ctx)));
+	return srv && !task_user_u64(port + srv->port_database);
+}
+
 SEC("uprobe")
 int BPF_KPROBE(secure_write, u64 port, u64 ptr, u64 len)
 {
 	struct dbf_server *srv;
-	struct backend *b = task_backend(ctx, &srv, true);
+	struct backend *b = reply_is_negotiation(ctx, port, len) ? NULL : task_backend(ctx, &srv, true);
 	struct walk w;
 
 	if (!b)

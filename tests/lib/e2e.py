@@ -179,8 +179,8 @@ class Cluster:
     A context manager: started on entry, stopped and deleted on exit.
     """
 
-    def __init__(self, *, preload=(), settings=None, log_all=False, name="e2e"):
-        self.bindir = pg_bindir()
+    def __init__(self, *, preload=(), settings=None, log_all=False, name="e2e", bindir=None):
+        self.bindir = bindir or pg_bindir()
         self.preload = list(preload)
         self.settings = dict(settings or {})
         self.log_all = log_all
@@ -209,7 +209,9 @@ class Cluster:
         self.close()
 
     def bin(self, name):
-        return os.path.join(self.bindir, name)
+        """A program of this server; some builds have no clients: then one of the installed server's."""
+        path = os.path.join(self.bindir, name)
+        return path if os.access(path, os.X_OK) else os.path.join(pg_bindir(), name)
 
     def _make(self):
         os.chmod(self.dir, 0o755)

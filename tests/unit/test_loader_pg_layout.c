@@ -43,15 +43,16 @@ struct observed {
 	int16_t database_name, application_name, ssl_in_use, es_processed, es_total_processed,
 	    portal_source_text, utility_stmt;
 	int8_t cmd_utility, state_running;
+	uint16_t create_function_tag;
 };
 
 static const struct observed observed[] = {
-    {13, 328, 360, 416, 192, PG_NONE, 48, 120, 5, 2},
-    {14, 328, 360, 424, 168, PG_NONE, 48, 112, 5, 2},
-    {15, 328, 360, 424, 168, PG_NONE, 56, 112, 6, 2},
-    {16, 328, 360, 416, 176, 184, 56, 120, 6, 2},
-    {17, 320, 352, 408, 176, 184, 56, 120, 6, 2},
-    {18, 384, 416, 544, 208, 216, 56, 144, 6, 3},
+    {13, 328, 360, 416, 192, PG_NONE, 48, 120, 5, 2, 254},
+    {14, 328, 360, 424, 168, PG_NONE, 48, 112, 5, 2, 261},
+    {15, 328, 360, 424, 168, PG_NONE, 56, 112, 6, 2, 262},
+    {16, 328, 360, 416, 176, 184, 56, 120, 6, 2, 189},
+    {17, 320, 352, 408, 176, 184, 56, 120, 6, 2, 205},
+    {18, 384, 416, 544, 208, 216, 56, 144, 6, 3, 208},
 };
 
 static void test_observed(void)
@@ -77,6 +78,7 @@ static void test_observed(void)
 		CHECK_INT(l->planned_stmt.stmt_len, o->utility_stmt + 12);
 		CHECK_INT(l->cmd_type.utility, o->cmd_utility);
 		CHECK_INT(l->state_running, o->state_running);
+		CHECK_INT(l->create_function_tag, o->create_function_tag);
 		CHECK_INT(l->query_desc.source_text, 16);
 		CHECK_INT(l->query_desc.dest, 40);
 		CHECK_INT(l->query_desc.estate, 80);
@@ -128,6 +130,7 @@ static void put_offsets(struct buf *b, const struct pg_layout *l)
 
 static void put_values(struct buf *b, const struct pg_layout *l)
 {
+	put_value(b, "T_CreateFunctionStmt", l->create_function_tag);
 	put_value(b, "CMD_SELECT", l->cmd_type.select);
 	put_value(b, "CMD_UPDATE", l->cmd_type.update);
 	put_value(b, "CMD_INSERT", l->cmd_type.insert);

@@ -375,15 +375,6 @@ static int need_symbol(const struct elf_file *elf, const char *name, uint64_t *v
 	return 0;
 }
 
-/*
- * NodeTag of CreateFunctionStmt: texts inside are only checked. Known where the server's own
- * headers were at hand; elsewhere they are judged as if they ran.
- */
-static uint16_t create_function_tag(int major)
-{
-	return major == 15 ? 262 : 0;
-}
-
 static bool query_desc_fits(const struct pg_query_desc_layout *q)
 {
 	return q->operation == offsetof(struct dbf_query_desc, operation) &&
@@ -459,7 +450,7 @@ static int fill_server(const struct elf_file *elf, const struct pg_layout *l, st
 		.dest_remote_execute = (uint16_t)l->command_dest.remote_execute,
 		.dest_spi = (uint16_t)l->command_dest.spi,
 		.utility_context_arg = (uint16_t)(l->args.utility_context + 1),
-		.create_function_tag = create_function_tag(l->major),
+		.create_function_tag = l->create_function_tag,
 	};
 	return 0;
 }

@@ -16,7 +16,9 @@
  * Members of every major were then compared with servers that ran
  * (13.23, 14.23, 15.20, 16.14, 17.10, 18.4 on x86-64): connections with known names, statements
  * with known texts and row counts, and for prepStmtName and ssl_in_use the code of
- * PortalDefineQuery and secure_write. README.md says how.
+ * PortalDefineQuery and secure_write. README.md says how. The node tags were read there too, where
+ * ProcessUtility's statement is a CREATE FUNCTION or PROCEDURE. tests/e2e/test_majors.py compares what
+ * servers of all six releases do with what is recorded.
  */
 #include "loader/pg_layout.h"
 
@@ -518,6 +520,7 @@ static const struct pg_layout layouts[] = {
 	.utility_context = UTILITY_CONTEXT,
 	.parse_mode = PARSE_MODE_13,
 	.args = ARGS_13,
+	.create_function_tag = 254,
 	.state_running = 2,
 	.permission_check = "ExecCheckRTPerms",
     },
@@ -534,6 +537,7 @@ static const struct pg_layout layouts[] = {
 	.utility_context = UTILITY_CONTEXT,
 	.parse_mode = PARSE_MODE_14,
 	.args = ARGS_14,
+	.create_function_tag = 261,
 	.state_running = 2,
 	.permission_check = "ExecCheckRTPerms",
     },
@@ -550,6 +554,7 @@ static const struct pg_layout layouts[] = {
 	.utility_context = UTILITY_CONTEXT,
 	.parse_mode = PARSE_MODE_14,
 	.args = ARGS_14,
+	.create_function_tag = 262,
 	.state_running = 2,
 	.permission_check = "ExecCheckRTPerms",
     },
@@ -566,6 +571,7 @@ static const struct pg_layout layouts[] = {
 	.utility_context = UTILITY_CONTEXT,
 	.parse_mode = PARSE_MODE_14,
 	.args = ARGS_14,
+	.create_function_tag = 189,
 	.state_running = 2,
 	.permission_check = "ExecCheckPermissions",
     },
@@ -582,6 +588,7 @@ static const struct pg_layout layouts[] = {
 	.utility_context = UTILITY_CONTEXT,
 	.parse_mode = PARSE_MODE_14,
 	.args = ARGS_14,
+	.create_function_tag = 205,
 	.state_running = 2,
 	.permission_check = "ExecCheckPermissions",
     },
@@ -598,6 +605,7 @@ static const struct pg_layout layouts[] = {
 	.utility_context = UTILITY_CONTEXT,
 	.parse_mode = PARSE_MODE_14,
 	.args = ARGS_14,
+	.create_function_tag = 208,
 	.state_running = 3,
 	.permission_check = "ExecCheckPermissions",
     },

@@ -99,6 +99,7 @@ struct pg_layout {
 	struct pg_utility_context utility_context;
 	struct pg_parse_mode parse_mode;
 	struct pg_args args;
+	uint16_t create_function_tag; /* nodes/nodes.h: T_CreateFunctionStmt; procedures too */
 	int8_t state_running; /* enum BackendState, pgstat_report_activity's first argument */
 	const char *permission_check; /* the exported function that checks relation permissions */
 };
