@@ -31,6 +31,7 @@ struct frame { /* an execution that has not returned, as far as the stack pointe
 
 struct fold { /* a nested text whose repeats are counted, not reported */
 	u64 ptr;
+	u64 source; /* ptr, when the text is all of its source and no portal's; 0 otherwise */
 	u64 query_desc; /* of its execution that began last: a cursor's goes on, and ends, anywhere */
 	u64 hash[2];
 	u64 rows;
@@ -55,6 +56,7 @@ struct text {	 /* what text_fact() read, for judging */
 
 struct running { /* what an executor or utility entry was called with */
 	u64 ptr;
+	u64 source; /* ptr, when it is all of its source; 0 otherwise */
 	u64 sp;
 	u64 query_desc;
 	u64 estate;
@@ -102,6 +104,7 @@ struct backend {
 	u32 folded; /* some fold is in use */
 	u32 failed; /* an error was raised in this cycle */
 	u32 fold_next;
+	u32 fold_last; /* index of the one that was counted last */
 	u32 hold_slot; /* index + 1, 0 none */
 
 	u32 carry_len; /* bytes of a split message header */

@@ -250,14 +250,16 @@ GLOBAL_FN int stmt_run_top(struct backend *b, struct dbf_server *srv)
 }
 
 static __always_inline struct fold *stmt_fold_by_ptr(struct backend *b, struct running *r,
-						     u32 parent)
+						     u32 parent, u32 *index)
 {
 	for (u32 i = 0; i < FOLDS; i++) {
 		struct fold *f = &b->folds[i];
 
 		if (f->ptr == r->ptr && f->epoch == b->epoch && f->parent_id == parent &&
-		    f->exec_id)
+		    f->exec_id) {
+			*index = i;
 			return f;
+		}
 	}
 	return NULL;
 }
@@ -299,6 +301,7 @@ static __always_inline void stmt_count_fold(struct backend *b, struct fold *f, s
 	u64 now = bpf_ktime_get_ns();
 
 	f->ptr = f->hash[0] | f->hash[1] ? r->ptr : 0; /* only a text that was read whole */
+	f->source = f->ptr == r->source ? r->source : 0;
 	f->epoch = b->epoch;
 	if (!r->again) {
 		if (!f->executions)
@@ -351,7 +354,7 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 	/* A portal's copy of its text may stand where the last portal's stood. */
 	portal = task_user_u64(b->base + srv->active_portal);
 	f = portal && task_user_u64(portal + srv->portal_source) == r->ptr ?
-		    NULL : stmt_fold_by_ptr(b, r, parent);
+		    NULL : stmt_fold_by_ptr(b, r, parent, &b->fold_last);
 	if (f && (!cfg->enforce || f->policy_gen == cfg->policy_gen)) {
 		stmt_count_fold(b, f, r);
 		return 0;
@@ -366,6 +369,7 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 		index = stmt_fold_by_hash(b, parent, t->len);
 		if (index) {
 			f = &b->folds[(index - 1) & (FOLDS - 1)];
+			b->fold_last = index - 1;
 			if (!cfg->enforce || f->policy_gen == cfg->policy_gen) {
 				b->used = saved; /* the text is known: take the fact back */
 				stmt_count_fold(b, f, r);
@@ -376,6 +380,7 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 	b->next_exec_id++;
 	index = b->fold_next++ & (FOLDS - 1);
 	f = &b->folds[index];
+	b->fold_last = index;
 	stmt_report_fold(b, f);
 	b->folded = 1;
 	f->ptr = t->whole ? r->ptr : 0;
@@ -405,6 +410,33 @@ static __always_inline void stmt_locate(struct backend *b, struct dbf_server *sr
 		b->run.ptr += at;
 	if (len > 0)
 		b->run.len = len;
+}
+
+/*
+ * Bulk work: one text again and again, each a whole source that was neither parsed nor is a portal's.
+ * All that is left of it is to count.
+ */
+static __always_inline bool stmt_repeats(struct backend *b, struct dbf_server *srv,
+					 const struct dbf_query_desc *q)
+{
+	struct fold *f = &b->folds[b->fold_last & (FOLDS - 1)];
+	struct dbf_config *cfg = config_get();
+	struct running *r = &b->run;
+	u64 portal;
+
+	if (!cfg || !q->source || f->source != q->source || f->epoch != b->epoch ||
+	    q->already_executed || !f->exec_id || q->source == stmt_top_text(b, srv) ||
+	    (cfg->enforce && f->policy_gen != cfg->policy_gen) ||
+	    f->parent_id != stmt_parent(b, r->sp))
+		return false;
+	portal = task_user_u64(b->base + srv->active_portal);
+	if (portal && task_user_u64(portal + srv->portal_source) == q->source)
+		return false;
+	b->nested_parse_ptr = 0;
+	r->ptr = r->source = q->source;
+	stmt_fold_of(b, r->query_desc, true);
+	stmt_count_fold(b, f, r);
+	return true;
 }
 
 static __always_inline void stmt_run(struct backend *b, struct dbf_server *srv, bool top)
@@ -514,7 +546,11 @@ int BPF_KPROBE(executor_run, u64 qd)
 	*r = (struct running){ .gate = DBF_GATE_EXECUTOR, .query_desc = qd, .sp = PT_REGS_SP(ctx) };
 	/* One read for all members: the loader refuses a server whose QueryDesc is laid out
 	 * otherwise. */
-	if (bpf_probe_read_user(&q, sizeof(q), (void *)qd))
+	if (bpf_probe_read_user(&q, sizeof(q), (void *)qd)) {
+		count_add(DBF_COUNT_STATE_FAULTS, 1);
+		__builtin_memset(&q, 0, sizeof(q)); /* without a text it is undecided */
+	}
+	if (b->folded && stmt_repeats(b, srv, &q))
 		return 0;
 	r->ptr = q.source;
 	r->op = q.operation;
@@ -531,6 +567,8 @@ int BPF_KPROBE(executor_run, u64 qd)
 	top = stmt_is_top(b, srv, r->ptr, r->sp, r->dest == srv->dest_remote_execute);
 	if (!top && plan && r->ptr) /* a function's source may hold several statements */
 		stmt_locate(b, srv, plan);
+	if (!top && r->ptr == q.source && !r->len)
+		r->source = q.source;
 	if (top)
 		b->top_in_ddl = 0;
 	stmt_run(b, srv, top);
