@@ -210,33 +210,27 @@ static __always_inline enum dbf_why hold_refusal(struct backend *b, struct dbf_c
 	return hold_is_stopping(b) ? DBF_WHY_STOPPING : DBF_WHY_NONE;
 }
 
-/* Stop here until user space answers. DBF_WHY_NONE when the stop is pending and user space was
- * told. */
-GLOBAL_FN int hold_begin(struct backend *b)
+/* What the backend's server may have held at once. */
+static __always_inline u32 hold_limit(struct backend *b, struct dbf_config *cfg)
+{
+	u32 postmaster = b->postmaster;
+	struct dbf_cluster *cluster = bpf_map_lookup_elem(&clusters, &postmaster);
+
+	return cluster && cluster->max_holds && cluster->max_holds < cfg->max_holds ?
+		       cluster->max_holds : cfg->max_holds;
+}
+
+/* Stop here until user space answers, in the slot with number @index - 1, which is claimed.
+ * DBF_WHY_NONE when the stop is pending and user space was told. */
+GLOBAL_FN int hold_begin(struct backend *b, u32 index)
 {
 	struct dbf_config *cfg = config_get();
 	u64 now = bpf_ktime_get_ns();
-	struct dbf_hold_slot *slot;
-	struct dbf_cluster *cluster;
+	struct dbf_hold_slot *slot = hold_slot_at(index - 1);
 	struct dbf_verdict *v;
-	u32 index, seq, postmaster, max;
+	u32 seq;
 
-	if (!b || !cfg)
-		return DBF_WHY_NO_SLOT;
-	/* The verdict names its text by the address. Making room may have lost the text, and user
-	 * space would judge an older one that stood there. */
-	v = verdict_fact(b);
-	if (b->lost_batches != b->judge.text.lost)
-		return DBF_WHY_RING_FULL;
-	postmaster = b->postmaster;
-	cluster = bpf_map_lookup_elem(&clusters, &postmaster);
-	max = cluster && cluster->max_holds && cluster->max_holds < cfg->max_holds ?
-		      cluster->max_holds : cfg->max_holds;
-	index = hold_claim(postmaster, max);
-	if (!index)
-		return DBF_WHY_NO_SLOT;
-	slot = hold_slot_at(index - 1);
-	if (!slot)
+	if (!b || !cfg || !slot)
 		return DBF_WHY_NO_SLOT;
 	seq = DBF_STATE_SEQ(slot->state);
 	slot->since_ns = now;
@@ -244,6 +238,13 @@ GLOBAL_FN int hold_begin(struct backend *b)
 	slot->session = b->session;
 	slot->tgid = b->tgid;
 	slot->fail_closed = b->judge.fail_closed;
+	/* The verdict names its text by the address. Making room may have lost the text, and user
+	 * space would judge an older one that stood there. */
+	v = verdict_fact(b);
+	if (b->lost_batches != b->judge.text.lost) {
+		hold_free(slot, seq);
+		return DBF_WHY_RING_FULL;
+	}
 	/* Known before the stop: the program that sees the signal sent arms the slot's timer. */
 	b->hold_slot = index;
 	b->hold_seq = seq;
@@ -417,7 +418,7 @@ static __always_inline u32 verdict_deny(struct backend *b, u32 action)
 GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 {
 	struct dbf_config *cfg = config_get();
-	u32 action = DBF_ACTION_NONE, why, found;
+	u32 action = DBF_ACTION_NONE, why, found, index;
 	struct judging *j;
 	bool countable;
 
@@ -465,8 +466,10 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 		return verdict_deny(b, action);
 	if (!why)
 		why = hold_refusal(b, cfg);
-	if (!why)
-		why = hold_begin(b);
+	if (!why) { /* side by side, not one in the other: the stack is short */
+		index = hold_claim(b->postmaster, hold_limit(b, cfg));
+		why = index ? hold_begin(b, index) : DBF_WHY_NO_SLOT;
+	}
 	if (why)
 		return verdict_fail(b, why);
 	b->hold_ptr = j->ptr;

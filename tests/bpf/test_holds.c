@@ -109,6 +109,11 @@ static void on_interrupt(int sig)
 	self->interrupts++;
 }
 
+static void on_interrupt_ignored(int sig)
+{
+	(void)sig;
+}
+
 static void obey(struct backend *b)
 {
 	char ready[] = { 'Z', 0, 0, 0, 5, 'I' };
@@ -160,6 +165,32 @@ static struct backend *backend_new(void)
 	if (!pid)
 		backend_main(b);
 	b->pid = pid;
+	return b;
+}
+
+/* A backend of a second server, whose postmaster shrugs at signals. */
+static struct backend *backend_under_another(pid_t *postmaster)
+{
+	struct backend *b = mmap(NULL, sizeof(*b), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid;
+
+	if (b == MAP_FAILED)
+		abort();
+	*postmaster = fork();
+	if (!*postmaster) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		signal(SIGINT, on_interrupt_ignored);
+		signal(SIGQUIT, on_interrupt_ignored);
+		signal(SIGTERM, on_interrupt_ignored);
+		pid = fork();
+		if (!pid)
+			backend_main(b);
+		b->pid = pid;
+		for (;;)
+			pause();
+	}
+	while (!*(volatile pid_t *)&b->pid)
+		usleep(100);
 	return b;
 }
 
@@ -571,7 +602,210 @@ static void test_holds_server_setting(void)
 	backend_end(b);
 }
 
+/* A stranger's SIGCONT frees nobody: the next gate stops again, and the verdict still comes. */
+static void test_holds_foreign_continue(void)
+{
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, 8))
+		return;
+	b = backend_new();
+	CHECK(!parse(b, "SELECT 1"));
+	kill(b->pid, SIGCONT);
+	wait_done(b);
+	CHECK_MSG(!tell(b, ORDER_READY), "continued by a stranger, and past the next gate");
+	CHECK(slot_of(b) >= 0);
+	resolve(b, DBF_HOLD_DENIED);
+	wait_done(b);
+	CHECK_INT(b->interrupts, 1);
+	CHECK_INT(counted(DBF_COUNT_HOLDS), 1);
+	backend_end(b);
+	tear_down();
+}
+
+/* All slots but @spare hold something that is nobody's to take. */
+static void fill_slots(unsigned spare)
+{
+	for (unsigned i = spare; i < DBF_HOLD_SLOTS; i++)
+		t.slots[i] = (struct dbf_hold_slot){ .state = DBF_STATE(1, DBF_HOLD_DENIED), .tgid = 1 };
+}
+
+/* Sequences come round; what a backend believes must be its own by more than that. */
+static void test_holds_sequence_wraps(void)
+{
+	struct backend *one, *other;
+
+	if (!set_up(RING_BYTES, true, 8))
+		return;
+	fill_slots(1);
+	t.slots[0].state = DBF_STATE(UINT32_MAX, DBF_HOLD_FREE);
+	one = backend_new();
+	other = backend_new();
+	CHECK(!parse(one, "SELECT 1"));
+	CHECK(t.slots[0].state == DBF_STATE(UINT32_MAX, DBF_HOLD_OPEN));
+	resolve(one, DBF_HOLD_ALLOWED);
+	wait_done(one);
+	CHECK(!parse(other, "SELECT 2"));
+	CHECK_MSG(t.slots[0].state == DBF_STATE(0, DBF_HOLD_OPEN), "%llx", (unsigned long long)t.slots[0].state);
+	tell(one, ORDER_READY);
+	CHECK_INT(last_verdict(one).action, DBF_ACTION_ALLOW);
+	CHECK(t.slots[0].state == DBF_STATE(0, DBF_HOLD_OPEN));
+	resolve(other, DBF_HOLD_ALLOWED);
+	wait_done(other);
+	/* A whole round later, while it still ran: the same number, another's denial. */
+	t.slots[0].tgid = 1;
+	t.slots[0].state = DBF_STATE(0, DBF_HOLD_DENIED);
+	tell(other, ORDER_READY);
+	CHECK_INT(last_verdict(other).action, DBF_ACTION_ALLOW);
+	CHECK(t.slots[0].state == DBF_STATE(0, DBF_HOLD_DENIED));
+	backend_end(one);
+	backend_end(other);
+	tear_down();
+}
+
+/* A server that is told to stop: its holds are overdue at once and no other begins. Its neighbour notices nothing. */
+static void test_holds_server_stops(void)
+{
+	static const int signals[] = { SIGINT, SIGQUIT };
+	struct dbf_cluster cluster = { .flags = DBF_CLUSTER_ENFORCE };
+	struct backend *ours, *theirs, *next;
+	pid_t postmaster;
+	uint64_t now;
+
+	if (!set_up(RING_BYTES, false, 8))
+		return;
+	for (unsigned i = 0; i < 2; i++) {
+		ours = backend_new();
+		CHECK(!parse(ours, "SELECT ours"));
+		theirs = backend_under_another(&postmaster);
+		CHECK_INT(kernel_set_cluster(t.k, (uint32_t)postmaster, &cluster), 0);
+		CHECK(!parse(theirs, "SELECT theirs"));
+		kill(postmaster, SIGTERM); /* waits for its sessions */
+		now = clock_mono_ns();
+		CHECK(t.slots[slot_of(theirs)].deadline_ns > now);
+		kill(postmaster, signals[i]);
+		now = clock_mono_ns();
+		CHECK(t.slots[slot_of(theirs)].deadline_ns <= now);
+		CHECK(t.slots[slot_of(ours)].deadline_ns > now);
+		/* The keeper writes the cluster again, because its state has changed: it stops all the same. */
+		CHECK_INT(kernel_set_cluster(t.k, (uint32_t)postmaster, &cluster), 0);
+		resolve(theirs, DBF_HOLD_ALLOWED);
+		wait_done(theirs);
+		CHECK_MSG(parse(theirs, "SELECT more"), "held while the server stops");
+		tell(theirs, ORDER_READY);
+		CHECK_INT(last_verdict(theirs).why, DBF_WHY_STOPPING);
+		next = backend_new();
+		CHECK(!parse(next, "SELECT next"));
+		backend_end(next);
+		backend_end(ours);
+		kill(theirs->pid, SIGKILL);
+		kill(postmaster, SIGKILL);
+		waitpid(postmaster, NULL, 0);
+		munmap(theirs, sizeof(*theirs));
+	}
+	tear_down();
+}
+
+enum { STORM = 24, STORM_SLOTS = 5, STORM_OPEN = 3, STORM_NS = 4 };
+
+/* How many were open at one moment: those that are the same before and after it. */
+static unsigned open_at_once(unsigned cnt)
+{
+	uint64_t before[DBF_HOLD_SLOTS];
+	unsigned open = 0;
+
+	for (unsigned s = 0; s < cnt; s++)
+		before[s] = __atomic_load_n(&t.slots[s].state, __ATOMIC_SEQ_CST);
+	for (unsigned s = 0; s < cnt; s++)
+		open += DBF_STATE_OF(before[s]) == DBF_HOLD_OPEN &&
+			before[s] == __atomic_load_n(&t.slots[s].state, __ATOMIC_SEQ_CST);
+	return open;
+}
+
+/*
+ * More backends than slots, most of which never come back to collect, answered as fast as possible while some die and
+ * strangers continue them. Each gets its own verdict, and never more are held than may be.
+ */
+static void test_holds_storm(void)
+{
+	static struct backend *all[STORM];
+	unsigned denied[STORM] = { 0 }, rounds = 0, deaths = 0, most = 0;
+	uint64_t until;
+
+	if (!set_up(RING_BYTES, false, STORM_OPEN))
+		return;
+	fill_slots(STORM_SLOTS);
+	for (int i = 0; i < STORM; i++)
+		all[i] = backend_new();
+	until = clock_mono_ns() + STORM_NS * NS_PER_SEC;
+	for (unsigned seed = 1; clock_mono_ns() < until; rounds++) {
+		unsigned open = open_at_once(STORM_SLOTS);
+
+		for (int i = 0; i < STORM; i++) {
+			seed = seed * 1103515245 + 12345;
+			if (all[i]->order)
+				continue;
+			snprintf(all[i]->text, sizeof(all[i]->text), "%s %u", seed & 1 << 20 ? "deny" : "allow", rounds);
+			all[i]->order = ORDER_PARSE;
+		}
+		for (uint32_t s = 0; s < STORM_SLOTS; s++) {
+			uint64_t state = t.slots[s].state;
+			int i = 0;
+
+			if (DBF_STATE_OF(state) != DBF_HOLD_OPEN)
+				continue;
+			while (i < STORM && all[i]->pid != (pid_t)t.slots[s].tgid)
+				i++;
+			if (i == STORM)
+				continue; /* it changed hands */
+			seed = seed * 1103515245 + 12345;
+			if ((seed >> 16) % 50 == 0) {
+				kill(all[i]->pid, SIGCONT);
+			} else if ((seed >> 16) % 500 == 1) {
+				CHECK_INT(all[i]->interrupts, denied[i]);
+				backend_end(all[i]);
+				all[i] = backend_new();
+				denied[i] = 0;
+				deaths++;
+			} else {
+				bool deny = all[i]->text[0] == 'd';
+
+				if (!hold_end(t.slots, s, DBF_STATE_SEQ(state), deny ? DBF_HOLD_DENIED : DBF_HOLD_ALLOWED,
+					      DBF_BY_KEEPER))
+					denied[i] += deny;
+			}
+		}
+		most = open > most ? open : most;
+	}
+	for (int i = 0; i < STORM; i++) {
+		for (int n = 0; n < 1000 && all[i]->order; n++) { /* who is still held */
+			int s = slot_of(all[i]);
+
+			if (s >= 0)
+				hold_end(t.slots, (uint32_t)s, DBF_STATE_SEQ(t.slots[s].state), DBF_HOLD_ALLOWED,
+					 DBF_BY_KEEPER);
+			usleep(1000);
+		}
+		CHECK_MSG(!all[i]->order, "backend %d stands for ever", i);
+		CHECK_INT(all[i]->interrupts, denied[i]);
+		backend_end(all[i]);
+	}
+	printf("  %u rounds, %llu holds, %llu slots taken over, %u deaths, at most %u of %u held\n", rounds,
+	       (unsigned long long)counted(DBF_COUNT_HOLDS), (unsigned long long)counted(DBF_COUNT_HOLD_ENDS_LOST), deaths,
+	       most, STORM_OPEN);
+	CHECK(most <= STORM_OPEN);
+	CHECK(counted(DBF_COUNT_HOLDS) > 100 && counted(DBF_COUNT_HOLD_ENDS_LOST) > 10);
+	for (int s = 0; s < STORM_SLOTS; s++)
+		CHECK_MSG(DBF_STATE_OF(t.slots[s].state) == DBF_HOLD_FREE, "slot %d stays %llx", s,
+			  (unsigned long long)t.slots[s].state);
+	tear_down();
+}
+
 static const struct test_case cases[] = {
+	{ "holds_foreign_continue", test_holds_foreign_continue },
+	{ "holds_sequence_wraps", test_holds_sequence_wraps },
+	{ "holds_server_stops", test_holds_server_stops },
+	{ "holds_storm", test_holds_storm },
 	{ "holds_server_setting", test_holds_server_setting },
 	{ "holds_unreadable_locks", test_holds_unreadable_locks },
 	{ "holds_unreadable_kind", test_holds_unreadable_kind },
