@@ -283,6 +283,15 @@ static enum dbf_action action_of(const struct policy_decision *d)
 					  : DBF_ACTION_ALLOW;
 }
 
+bool pipeline_may_remember(const struct sql_facts *facts, const struct conn_stmt *st,
+			   const struct policy_decision *d, uint64_t generation)
+{
+	const struct conn_verdict *v = &st->verdict;
+
+	return facts->unknown != SQL_UNKNOWN_RESOURCE && v->hashed_len && v->hashed_len == st->captured &&
+	       st->session->identity_class && !d->identity_volatile && v->policy_gen == (uint32_t)generation;
+}
+
 static void on_hold(void *ctx, const struct conn_stmt *st)
 {
 	struct pipeline *p = ctx;
@@ -295,11 +304,7 @@ static void on_hold(void *ctx, const struct conn_stmt *st)
 	fill_identity(st->session, &who);
 	judge(p, facts, &who, &d);
 	m.action = action_of(&d);
-	/* Only what was judged for exactly these bytes, this session's class and this generation is
-	 * remembered. */
-	m.remember = facts->unknown != SQL_UNKNOWN_RESOURCE && v->hashed_len && v->hashed_len == st->captured &&
-		     st->session->identity_class && !d.identity_volatile &&
-		     v->policy_gen == (uint32_t)p->generation;
+	m.remember = pipeline_may_remember(facts, st, &d, p->generation);
 	m.key = (struct dbf_verdict_key){ .hash = { v->hash[0], v->hash[1] },
 					  .len = v->hashed_len,
 					  .mode = v->mode,

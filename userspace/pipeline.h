@@ -50,6 +50,16 @@ void pipeline_who(struct pipeline *p, const struct msg_who_answer *answer);
 /* What the kernel counted as lost until now; writes a gap record when it grew. */
 void pipeline_losses(struct pipeline *p, uint64_t lost_batches, uint64_t lost_execs);
 
+struct conn_stmt;
+struct sql_facts;
+
+/*
+ * Only what was judged for exactly these bytes, this session's class and this generation is remembered, and only what
+ * would be judged the same again.
+ */
+bool pipeline_may_remember(const struct sql_facts *facts, const struct conn_stmt *st,
+			   const struct policy_decision *d, uint64_t generation);
+
 void pipeline_stats(const struct pipeline *p, struct msg_stats *stats);
 
 #endif

@@ -258,6 +258,47 @@ def an_orderly_restart_leaves_no_gap_in_enforcement():
         check(len(seen) > 50 and set(seen) == {"57014"}, f"answers: {({s: seen.count(s) for s in set(seen)})}")
 
 
+def writable_maps(pid):
+    """Pages of kernel maps that the process can write, or give itself the right to."""
+    found, name = 0, ""
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as f:
+        for line in f:
+            if "-" in line.split(" ")[0] and ":" not in line.split(" ")[0]:
+                name = line.rstrip()
+            elif line.startswith("VmFlags:") and "bpf-map" in name and "mw" in line.split():
+                found += 1
+    return found
+
+
+@case
+def neither_worker_nor_recorder_can_write_heartbeats_or_holds():
+    with Cluster(), Daemon({"p.yaml": POLICY.format(failure="closed")}) as daemon:
+        processes = daemon.processes()
+        got = {role: writable_maps(processes[role]) for role in ("keeper", "worker", "recorder")}
+        # The worker: its place in the ring, and the doorbell. The keeper: vitals, holds, doorbell.
+        check(got == {"keeper": 3, "worker": 2, "recorder": 1}, f"pages of the kernel's maps that can be written: {got}")
+
+
+@case
+def what_a_worker_judged_ends_with_it():
+    """Its identity classes mean nothing to the next one: a new generation, and each text is judged anew."""
+    with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure="closed")}) as daemon:
+        cluster.psql("CREATE TABLE stays (id int);")
+        with Connection(cluster) as conn:
+            for _ in range(3):
+                check(conn.query("DROP TABLE stays").sqlstate == "57014", "the DROP ran")
+            before, worker = daemon.status(), daemon.processes()["worker"]
+            os.kill(worker, signal.SIGKILL)
+            wait_until(lambda: daemon.processes()["worker"] not in (0, worker), 10, "the worker to be replaced")
+            wait_until(lambda: daemon.status()["policy"]["generation"] > before["policy"]["generation"], 5,
+                       "a new generation")
+            time.sleep(0.5)
+            check(conn.query("DROP TABLE stays").sqlstate == "57014", "the DROP ran under the next worker")
+        after = daemon.status()["counters"]
+        check(after["kernel_holds"] == before["counters"]["kernel_holds"] + 1,
+              f"{after['kernel_holds']} holds, before {before['counters']['kernel_holds']}: not judged anew")
+
+
 def stop_during_hold(signum, failure):
     """The server's shutdown in the middle of a hold whose verdict never comes."""
     with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure=failure)}, args=["--hold-ms", "5000"]) as daemon:

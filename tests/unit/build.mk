@@ -8,5 +8,5 @@ UNIT_SRC += tests/unit/test_policy_load.c tests/unit/test_policy_eval.c tests/un
 UNIT_SRC += tests/unit/test_policy_cases.c tests/unit/test_policy_docs.c
 UNIT_SRC += tests/unit/test_core.c tests/unit/test_source_batch.c tests/unit/test_conn_message.c
 UNIT_SRC += tests/unit/test_conn.c tests/unit/test_conn_limits.c tests/unit/test_enforce_hold.c tests/unit/test_golden_pipeline.c
-UNIT_SRC += tests/unit/test_pipeline_statement.c
+UNIT_SRC += tests/unit/test_pipeline_statement.c tests/unit/test_pipeline_verdict.c tests/unit/test_conn_verdict.c
 UNIT_SRC += tests/unit/test_keeper_offer.c

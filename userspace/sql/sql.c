@@ -289,7 +289,8 @@ static void join_reading(struct sql_engine *engine, struct sql_facts *to, const 
 	to->stmt_cnt += cnt;
 	to->effects |= from->effects;
 	to->literal_dependent |= from->literal_dependent;
-	if (to->unknown == SQL_KNOWN)
+	/* Memory may be there the next time: what rests on its want is not remembered. */
+	if (from->unknown == SQL_UNKNOWN_RESOURCE || to->unknown == SQL_KNOWN)
 		to->unknown = cnt < from->stmt_cnt ? SQL_UNKNOWN_TOO_MANY : from->unknown;
 	if (to->unknown != SQL_KNOWN)
 		to->effects |= SQL_BIT(SQL_UNKNOWN);
