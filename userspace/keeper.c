@@ -128,6 +128,8 @@ static int recorder_main(void *arg)
 	struct err err = {};
 
 	log_set_who("dbfenced recorder");
+	if (k->kernel) /* nor must this one: it reads what the worker sends */
+		kernel_drop_pages(k->kernel);
 	profile.keep_fds = keep;
 	profile.keep_cnt = foreground >= 0 ? 6 : 5;
 	profile.root_fd = k->journal_dir_fd;
