@@ -31,8 +31,7 @@
 #define WORKER_SILENT_MS 5000 /* a worker that says nothing for so long is replaced */
 #define STOP_GRACE_MS 3000
 #define START_WAIT_MS 15000
-#define JOURNAL_LOOK_MS 1000
-#define JOURNAL_ANSWER_MS 100
+#define JOURNAL_LOOK_MS 250
 #define DBFENCE_VERSION "0.1"
 
 enum source { SRC_SIGNAL, SRC_TIMER, SRC_DISCOVER, SRC_CONTROL, SRC_WORKER, SRC_CHILDREN };
@@ -43,8 +42,8 @@ void keeper_record(struct keeper *k, const char *kind, Dbfence__Audit__V1__Recor
 	rec->node = k->node;
 	rec->time_ns = rec->end_time_ns = (int64_t)clock_wall_ns();
 	rec->mono_ns = rec->end_mono_ns = clock_mono_ns();
-	if (k->recorder_fd >= 0)
-		recorder_append(k->recorder_fd, rec);
+	if (k->recorder_fd >= 0 && recorder_append(k->recorder_fd, rec))
+		k->counters.records_unsent++;
 }
 
 void keeper_record_agent(struct keeper *k, const char *event, const char *message)
@@ -386,21 +385,24 @@ static void reap_children(struct keeper *k)
 /* Said once when it begins and once when it is over; meanwhile enforcement goes on. */
 static void watch_journal(struct keeper *k, uint64_t now)
 {
-	struct recorder_stats stats;
+	const struct journal_stats *j = &k->journal.journal;
 
-	if (!k->ready || now - k->journal_looked_ns < JOURNAL_LOOK_MS * NS_PER_MS)
+	if (!k->ready || k->recorder_fd < 0)
 		return;
-	k->journal_looked_ns = now;
-	if (k->recorder_fd < 0 || recorder_get_stats(k->recorder_fd, JOURNAL_ANSWER_MS, &stats))
+	if (now - k->journal_looked_ns >= JOURNAL_LOOK_MS * NS_PER_MS) {
+		k->journal_looked_ns = now;
+		recorder_ask_stats(k->recorder_fd);
+	}
+	if (recorder_take_stats(k->recorder_fd, &k->journal))
 		return;
-	if (stats.journal.state != JOURNAL_WRITING && !k->journal_failing)
+	if (j->state != JOURNAL_WRITING && !k->journal_failing)
 		log_err("the journal cannot be written (%s): records are lost and counted until "
 			"there is room in %s/journal",
-			strerror(stats.journal.last_errno), k->opts.state_dir);
-	else if (stats.journal.state == JOURNAL_WRITING && k->journal_failing)
+			strerror(j->last_errno), k->opts.state_dir);
+	else if (j->state == JOURNAL_WRITING && k->journal_failing)
 		log_warn("the journal is written again; %llu records were lost",
-			 (unsigned long long)stats.journal.dropped_records);
-	k->journal_failing = stats.journal.state != JOURNAL_WRITING;
+			 (unsigned long long)j->dropped_records);
+	k->journal_failing = j->state != JOURNAL_WRITING;
 }
 
 static void tick(struct keeper *k)
@@ -418,6 +420,7 @@ static void tick(struct keeper *k)
 	}
 	restart_children(k);
 	watch_journal(k, now);
+	keeper_control_tick(k, now);
 }
 
 static void on_signal(struct keeper *k)
@@ -441,9 +444,13 @@ static void on_signal(struct keeper *k)
 	}
 }
 
-static void dispatch(struct keeper *k, enum source src)
+static void dispatch(struct keeper *k, uint32_t src)
 {
-	switch (src) {
+	if (src >= KEEPER_ASKER_SOURCE) {
+		keeper_control_read(k, src - KEEPER_ASKER_SOURCE);
+		return;
+	}
+	switch ((enum source)src) {
 	case SRC_SIGNAL: on_signal(k); break;
 	case SRC_TIMER: tick(k); break;
 	case SRC_DISCOVER: discover_poll(k->discover, keeper_on_discovery, k); break;

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "audit/recorder.h"
 #include "core/err.h"
 #include "enforce/deadman.h"
 #include "keeper_offer.h"
@@ -63,7 +64,19 @@ struct keeper_server {
 
 struct keeper_counters {
 	uint64_t verdicts, verdicts_late, verdict_errors, whos, who_missing, clients_left_out,
-		reloads, reload_errors;
+		reloads, reload_errors, records_unsent;
+};
+
+#define KEEPER_ASKERS 8
+#define KEEPER_REQUEST_MAX 4096
+#define KEEPER_ASKER_SOURCE 16 /* in the epoll data: the first asker's; other sources are below */
+
+struct keeper_asker { /* somebody at the control socket, one request */
+	bool open, root;
+	int fd;
+	uint64_t since_ns;
+	size_t len;
+	char line[KEEPER_REQUEST_MAX];
 };
 
 struct keeper {
@@ -93,6 +106,8 @@ struct keeper {
 	int epoll, signal_fd, timer_fd, listen_fd;
 	struct keeper_counters counters;
 	uint64_t spawned_ns, started_ns, journal_looked_ns;
+	struct recorder_stats journal; /* as the recorder told last */
+	struct keeper_asker askers[KEEPER_ASKERS];
 	bool journal_failing;
 	bool ready, stop;
 };
@@ -128,5 +143,9 @@ void keeper_find_who(const struct msg_who *ask, struct msg_who_answer *answer);
 /* keeper_control.c */
 int keeper_control_open(struct keeper *k, struct err *err);
 void keeper_control_accept(struct keeper *k);
+/* Askers[index] has something to say. */
+void keeper_control_read(struct keeper *k, unsigned index);
+/* Forget those who said nothing for too long. */
+void keeper_control_tick(struct keeper *k, uint64_t now_ns);
 
 #endif

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The control socket: one JSON line in, one JSON line out. Root may ask everything; members of
- * group `dbfence` may look. A peer that is slow or talks nonsense costs at most CONTROL_MS.
+ * group `dbfence` may look. Nobody is waited for: the keeper owes verdicts.
  */
 #include "keeper.h"
 
 #include <errno.h>
 #include <grp.h>
-#include <poll.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -24,9 +24,7 @@
 #include "core/log.h"
 
 #define CONTROL_MS 500
-#define REQUEST_MAX 4096
 #define GROUP_NAME "dbfence"
-#define STATS_MS 500
 
 int keeper_control_open(struct keeper *k, struct err *err)
 {
@@ -173,7 +171,7 @@ static json_t *counters_json(struct keeper *k)
 	};
 	const struct dbf_vitals *v = kernel_vitals(k->kernel);
 	const struct msg_stats *w = &k->stats;
-	struct recorder_stats r = {};
+	const struct recorder_stats *r = &k->journal;
 	json_t *o = json_object();
 
 	for (int i = 0; i < DBF_COUNT_MAX; i++)
@@ -212,14 +210,12 @@ static json_t *counters_json(struct keeper *k)
 	add_count(o, "clients_not_found", k->counters.who_missing);
 	add_count(o, "tcp_clients_left_out", k->counters.clients_left_out);
 	add_count(o, "worker_requests_refused", chan_refused(&k->worker_table));
-	if (k->recorder_fd >= 0 && !recorder_get_stats(k->recorder_fd, STATS_MS, &r)) {
-		add_count(o, "journal_records", r.worker_records + r.keeper_records);
-		add_count(o, "journal_bad_records",
-			  r.bad_records + r.oversize_records + r.torn_records);
-		add_count(o, "journal_lost_records", r.journal.dropped_records);
-		add_count(o, "journal_lost_executions", r.journal.dropped_executions);
-		add_count(o, "tail_lost", r.subscriber_lost);
-	}
+	add_count(o, "journal_records", r->worker_records + r->keeper_records);
+	add_count(o, "journal_bad_records", r->bad_records + r->oversize_records + r->torn_records);
+	add_count(o, "journal_lost_records", r->journal.dropped_records);
+	add_count(o, "journal_lost_executions", r->journal.dropped_executions);
+	add_count(o, "journal_records_unsent", k->counters.records_unsent);
+	add_count(o, "tail_lost", r->subscriber_lost);
 	return o;
 }
 
@@ -279,23 +275,30 @@ static json_t *answer_reload(struct keeper *k)
 	return json_pack("{s:b, s:o}", "ok", 1, "policy", policy_json(k, k->policies.offered));
 }
 
+/* All at once or not at all: nobody is waited for. */
 static bool send_json(int fd, json_t *answer)
 {
 	char *text = json_dumps(answer, JSON_COMPACT);
-	size_t len = text ? strlen(text) : 0, sent = 0;
-	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	size_t len = text ? strlen(text) : 0;
+	int room = (int)(2 * len + 65536);
+	ssize_t n = -1;
 
-	if (text)
+	if (text) {
 		text[len++] = '\n'; /* in place of the terminator */
-	while (sent < len && poll(&p, 1, CONTROL_MS) > 0) {
-		ssize_t n = send(fd, text + sent, len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-		if (n <= 0)
-			break;
-		sent += (size_t)n;
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+		n = send(fd, text, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	}
 	free(text);
-	return len && sent == len;
+	return n > 0 && (size_t)n == len;
+}
+
+static void refuse(int fd, const char *sentence)
+{
+	json_t *no = failure(sentence);
+
+	send_json(fd, no);
+	json_decref(no);
+	close(fd);
 }
 
 static void answer_tail(struct keeper *k, int fd, json_t *request)
@@ -338,47 +341,63 @@ static void answer(struct keeper *k, int fd, const char *line, bool root)
 	json_decref(request);
 }
 
-static bool read_line(int fd, char *line, size_t cap)
+static void asker_close(struct keeper_asker *a)
 {
-	uint64_t until = clock_mono_ns() + CONTROL_MS * NS_PER_MS;
-	size_t len = 0;
-
-	while (len < cap - 1) {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		uint64_t now = clock_mono_ns();
-		ssize_t n;
-
-		if (now >= until || poll(&p, 1, (int)((until - now) / NS_PER_MS) + 1) <= 0)
-			return false;
-		n = recv(fd, line + len, cap - 1 - len, MSG_DONTWAIT);
-		if (n <= 0)
-			return false;
-		len += (size_t)n;
-		line[len] = '\0';
-		if (line[len - 1] == '\n')
-			return true;
-	}
-	return false;
+	if (a->open)
+		close(a->fd);
+	a->open = false;
 }
 
 void keeper_control_accept(struct keeper *k)
 {
-	int fd = accept4(k->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	int fd = accept4(k->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct keeper_asker *a = k->askers;
 	struct ucred peer = {};
 	socklen_t len = sizeof(peer);
-	char line[REQUEST_MAX];
-	json_t *no;
+	struct epoll_event ev = { .events = EPOLLIN };
 
 	if (fd < 0)
 		return;
-	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) &&
-	    (!peer.uid || in_group(peer.uid, peer.gid))) {
-		if (read_line(fd, line, sizeof(line)))
-			answer(k, fd, line, !peer.uid);
-	} else {
-		no = failure("only root and members of group " GROUP_NAME " may ask");
-		send_json(fd, no);
-		json_decref(no);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) ||
+	    (peer.uid && !in_group(peer.uid, peer.gid))) {
+		refuse(fd, "only root and members of group " GROUP_NAME " may ask");
+		return;
 	}
-	close(fd);
+	while (a < k->askers + KEEPER_ASKERS && a->open)
+		a++;
+	if (a == k->askers + KEEPER_ASKERS) {
+		refuse(fd, "too many are asking at once; try again");
+		return;
+	}
+	*a = (struct keeper_asker){ .open = true, .fd = fd, .root = !peer.uid, .since_ns = clock_mono_ns() };
+	ev.data.u32 = KEEPER_ASKER_SOURCE + (uint32_t)(a - k->askers);
+	if (epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &ev))
+		asker_close(a);
+}
+
+void keeper_control_read(struct keeper *k, unsigned index)
+{
+	struct keeper_asker *a = &k->askers[index];
+	ssize_t n;
+
+	if (!a->open)
+		return;
+	n = recv(a->fd, a->line + a->len, sizeof(a->line) - 1 - a->len, MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0) {
+		a->len += (size_t)n;
+		if (a->line[a->len - 1] != '\n' && a->len < sizeof(a->line) - 1)
+			return;
+		a->line[a->len] = '\0';
+		answer(k, a->fd, a->line, a->root);
+	}
+	asker_close(a);
+}
+
+void keeper_control_tick(struct keeper *k, uint64_t now_ns)
+{
+	for (unsigned i = 0; i < KEEPER_ASKERS; i++)
+		if (now_ns - k->askers[i].since_ns > CONTROL_MS * NS_PER_MS)
+			asker_close(&k->askers[i]);
 }

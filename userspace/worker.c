@@ -282,8 +282,11 @@ static void feed(void *ctx, const void *record, size_t len)
 static void drain(struct worker *w)
 {
 	pipeline_set_clock(w->pipeline);
-	while (ring_consume(w->ring, BATCH_RECORDS, feed, w) == BATCH_RECORDS)
+	/* However much there is: the keeper must hear of us, or nothing is held any more. */
+	while (ring_consume(w->ring, BATCH_RECORDS, feed, w) == BATCH_RECORDS) {
 		read_keeper(w);
+		beat(w, clock_mono_ns());
+	}
 	pipeline_losses(
 		w->pipeline,
 		__atomic_load_n(&w->opts.vitals->counts[DBF_COUNT_LOST_BATCHES], __ATOMIC_RELAXED),

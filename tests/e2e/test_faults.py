@@ -9,6 +9,7 @@ records of a first, undisturbed round.
 """
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -190,6 +191,43 @@ def a_stopped_worker_alone_is_not_waited_for():
         check(cluster.value("SELECT to_regclass('victim')") == "victim", "fail mode closed did not deny")
         wait_until(lambda: daemon.processes().get("worker") not in (None, worker) or task_state(worker) != "T", 15,
                    "the worker to be replaced or to go on")
+
+
+@case
+def nobody_at_the_control_socket_delays_a_verdict():
+    """A recorder that waits for its disk, askers that say nothing, and others that ask without end."""
+    def ask(stop):
+        while not stop.is_set():
+            daemon.cli("status", check_rc=False)
+
+    with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure="closed")}) as daemon:
+        recorder = daemon.processes()["recorder"]
+        cluster.psql("".join(f"CREATE TABLE t{i} ();" for i in range(10)))
+        stop, silent = threading.Event(), []
+        asker = threading.Thread(target=ask, args=(stop,), daemon=True)
+        os.kill(recorder, signal.SIGSTOP)
+        try:
+            asker.start()
+            with Connection(cluster) as conn:
+                for i in range(300):
+                    if i % 30 == 0:
+                        silent.append(socket.socket(socket.AF_UNIX))
+                        silent[-1].connect(daemon.socket)
+                    start = time.monotonic()
+                    result = conn.query(f"CREATE TABLE IF NOT EXISTS t0 () /* drop {i} */")
+                    took = (time.monotonic() - start) * 1000
+                    check(result.tags, f"statement {i} was refused after {took:.0f} ms: {result.errors}")
+        finally:
+            kill_quietly(recorder, signal.SIGCONT)
+            stop.set()
+            asker.join()
+            for s in silent:
+                s.close()
+        daemon.settle()
+        held = [r for r in daemon.records() if field(r, "hold.held_us") and "drop" in r["statement"]["text"]]
+        failed = [r for r in held if field(r, "decision.by_fail_mode")]
+        say(f"{len(held)} held, worst {max(field(r, 'hold.held_us') for r in held) / 1000:.1f} ms")
+        check(len(held) >= 300 and not failed, f"{len(held)} of 300 were held, {len(failed)} ended by the fail mode")
 
 
 @case

@@ -660,7 +660,30 @@ static void bench(bool subscriber)
 	rig_free(&rig);
 }
 
+/* A recorder that waits for its disk reads nothing: whoever tells or asks it does not wait. */
+static void test_recorder_never_waited_for(void)
+{
+	struct recorder_stats stats;
+	struct sample s;
+	uint64_t start = clock_mono_ns();
+	int fds[2], err = 0;
+
+	if (!CHECK(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds)))
+		return;
+	sample_statement(&s, "s", 1, "SELECT 1");
+	for (unsigned i = 0; i < 100000 && !err; i++)
+		err = recorder_append(fds[0], &s.record);
+	CHECK_INT(err, -EAGAIN);
+	CHECK_INT(recorder_ask_stats(fds[0]), -EAGAIN);
+	CHECK_INT(recorder_take_stats(fds[0], &stats), -EAGAIN);
+	CHECK(clock_mono_ns() - start < 5000 * NS_PER_MS);
+	close(fds[1]);
+	CHECK_INT(recorder_take_stats(fds[0], &stats), -ECONNRESET);
+	close(fds[0]);
+}
+
 static const struct test_case cases[] = {
+    {"recorder_never_waited_for", test_recorder_never_waited_for},
     {"recorder_records", test_recorder_records},
     {"recorder_split", test_recorder_split},
     {"recorder_bad_records", test_recorder_bad_records},

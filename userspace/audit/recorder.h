@@ -87,6 +87,10 @@ int recorder_set_worker(int control_fd, int records_fd);
 struct Dbfence__Audit__V1__Record;
 int recorder_append(int control_fd, const struct Dbfence__Audit__V1__Record *record);
 int recorder_stop(int control_fd);
+/* Asks for the counters; the answer is taken later. Nothing waits for a recorder that waits for its disk. */
+int recorder_ask_stats(int control_fd);
+/* The newest answer that is there: 0, -EAGAIN when there is none, -ECONNRESET when the recorder is gone. */
+int recorder_take_stats(int control_fd, struct recorder_stats *stats);
 /*
  * Asks and waits at most @timeout_ms for the answer; -ETIMEDOUT, -ECONNRESET when the recorder is
  * gone.

@@ -30,7 +30,7 @@ static int send_msg(int control_fd, const struct recorder_msg *msg, const void *
 		memcpy(CMSG_DATA(cmsg), &pass_fd, sizeof(int));
 	}
 	do
-		n = sendmsg(control_fd, &hdr, MSG_NOSIGNAL);
+		n = sendmsg(control_fd, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : 0;
 }
@@ -75,21 +75,41 @@ int recorder_stop(int control_fd)
 	return send_msg(control_fd, &msg, NULL, 0, -1);
 }
 
+int recorder_ask_stats(int control_fd)
+{
+	struct recorder_msg msg = {.cmd = RECORDER_STATS};
+
+	return send_msg(control_fd, &msg, NULL, 0, -1);
+}
+
+int recorder_take_stats(int control_fd, struct recorder_stats *stats)
+{
+	struct recorder_stats answer;
+	int err = -EAGAIN;
+	ssize_t n;
+
+	while ((n = recv(control_fd, &answer, sizeof(answer), MSG_DONTWAIT)) > 0) {
+		if (n != (ssize_t)sizeof(answer))
+			return -EPROTO;
+		*stats = answer;
+		err = 0;
+	}
+	if (!n)
+		return -ECONNRESET;
+	return err && errno != EAGAIN && errno != EWOULDBLOCK ? -errno : err;
+}
+
 int recorder_get_stats(int control_fd, int timeout_ms, struct recorder_stats *stats)
 {
 	struct pollfd ready = {.fd = control_fd, .events = POLLIN};
-	struct recorder_msg msg = {.cmd = RECORDER_STATS};
-	struct recorder_stats answer;
-	ssize_t n;
-	int err;
+	int err, n;
 
 	/*
 	 * An answer that came after an earlier question had timed out is not the answer to this
 	 * one.
 	 */
-	while (recv(control_fd, &answer, sizeof(answer), MSG_DONTWAIT) > 0)
-		;
-	err = send_msg(control_fd, &msg, NULL, 0, -1);
+	recorder_take_stats(control_fd, stats);
+	err = recorder_ask_stats(control_fd);
 	if (err)
 		return err;
 	do
@@ -97,9 +117,5 @@ int recorder_get_stats(int control_fd, int timeout_ms, struct recorder_stats *st
 	while (n < 0 && errno == EINTR);
 	if (n <= 0)
 		return n ? -errno : -ETIMEDOUT;
-	n = recv(control_fd, &answer, sizeof(answer), MSG_DONTWAIT);
-	if (n != (ssize_t)sizeof(answer))
-		return n < 0 ? -errno : n ? -EPROTO : -ECONNRESET;
-	*stats = answer;
-	return 0;
+	return recorder_take_stats(control_fd, stats);
 }
