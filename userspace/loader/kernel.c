@@ -15,6 +15,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "dbfence.skel.h"
 #include "loader/pg_layout.h"
@@ -32,6 +33,7 @@ struct server_links {
 	struct probe_site gate;			  /* where the Execute gate goes */
 	int fd;					  /* owned: the binary */
 	bool has_gate;
+	uint64_t retired_ns; /* of an unused one: probes with its index may still be there for a while */
 };
 
 struct kernel {
@@ -323,6 +325,10 @@ fail:
 	return NULL;
 }
 
+/*
+ * While a pin holds the link too, closing it costs nothing, and removing the pin then leaves the
+ * detaching (100 ms a probe) to a kernel worker. The other way round it would be ours.
+ */
 static void free_server(struct server_links *s)
 {
 	if (!s->used)
@@ -340,15 +346,18 @@ void kernel_close(struct kernel *k, enum kernel_end end)
 	if (!k)
 		return;
 	if (end == KERNEL_REMOVE)
+		__atomic_store_n(&k->vitals->active_instance, 0, __ATOMIC_SEQ_CST);
+	/* Pins last: see free_server(). */
+	for (unsigned i = 0; i < DBF_SERVERS; i++)
+		free_server(&k->servers[i]);
+	for (int i = 0; i < TRACEPOINTS; i++)
+		bpf_link__destroy(k->tracepoints[i]);
+	if (end == KERNEL_REMOVE)
 		pinned_remove_links(k->pin_dir, NULL, &removed);
 	else if (end == KERNEL_UNDO && k->link_dir[0])
 		pinned_remove_dir(k->link_dir, &removed);
 	if (end == KERNEL_REMOVE || (end == KERNEL_UNDO && !k->took_over))
 		pinned_remove_dir(k->pin_dir, &removed);
-	for (unsigned i = 0; i < DBF_SERVERS; i++)
-		free_server(&k->servers[i]);
-	for (int i = 0; i < TRACEPOINTS; i++)
-		bpf_link__destroy(k->tracepoints[i]);
 	if (k->vitals)
 		munmap(k->vitals, sizeof(*k->vitals));
 	if (k->holds)
@@ -455,7 +464,8 @@ static int fill_server(const struct elf_file *elf, const struct pg_layout *l, st
 	return 0;
 }
 
-/* The entry of an equal server (a takeover), or a free one. -ENOSPC when there is none. */
+/* The entry of an equal server (a takeover), or the one that is free for longest. -ENOSPC when there
+ * is none. */
 static int server_index(struct kernel *k, const struct dbf_server *s)
 {
 	int fd = bpf_map__fd(k->skel->maps.servers), spare = -ENOSPC;
@@ -466,7 +476,8 @@ static int server_index(struct kernel *k, const struct dbf_server *s)
 			continue;
 		if (!memcmp(&old, s, sizeof(old)))
 			return (int)i;
-		if (!old.valid && spare < 0)
+		if (!old.valid &&
+		    (spare < 0 || k->servers[i].retired_ns < k->servers[spare].retired_ns))
 			spare = (int)i;
 	}
 	return spare;
@@ -603,12 +614,14 @@ void kernel_detach_server(struct kernel *k, int index)
 
 	if (index < 0 || index >= DBF_SERVERS)
 		return;
+	/* Without an entry its probes do nothing, until a kernel worker has removed them. */
+	bpf_map_update_elem(bpf_map__fd(k->skel->maps.servers), &key, &none, BPF_ANY);
+	free_server(&k->servers[index]);
+	k->servers[index].retired_ns = clock_mono_ns();
 	for (enum hook_id id = 0; id < HOOK_MAX; id++) {
 		snprintf(pin, sizeof(pin), "%s/%d-%s", k->link_dir, index, hooks[id].symbol);
 		unlink(pin);
 	}
-	free_server(&k->servers[index]);
-	bpf_map_update_elem(bpf_map__fd(k->skel->maps.servers), &key, &none, BPF_ANY);
 }
 
 int kernel_set_execute_gate(struct kernel *k, bool on)
@@ -631,9 +644,9 @@ int kernel_set_execute_gate(struct kernel *k, bool on)
 		}
 		snprintf(pin, sizeof(pin), "%s/%d-%s", k->link_dir, i,
 			 hooks[HOOK_EXECUTE_GATE].symbol);
-		unlink(pin);
 		bpf_link__destroy(*link);
 		*link = NULL;
+		unlink(pin);
 	}
 	return rc;
 }
