@@ -474,6 +474,7 @@ int BPF_KPROBE(raw_parser, const char *str, u32 mode)
 	} else {
 		b->parse_ptr = (u64)str;
 		b->parse_executed = 0;
+		b->top_in_ddl = 0;
 	}
 	head = text_head(b);
 	saved = b->used;

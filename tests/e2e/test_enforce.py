@@ -228,6 +228,21 @@ def delete_through_sql_execute_after_set_role(conn, _t):
     return conn.query("EXECUTE early")
 
 
+# Reading a value of this type as a literal runs a function of the user's.
+RUNS_WHEN_READ = ("CREATE FUNCTION f_{t}(int) RETURNS bool LANGUAGE plpgsql AS $f$ BEGIN DELETE FROM {t}; RETURN true; "
+                  "END $f$; CREATE DOMAIN d_{t} AS int CHECK (f_{t}(VALUE)); CREATE TYPE c_{t} AS (a d_{t});")
+
+simple("delete_while_a_function_is_created", ROWS,
+       "CREATE FUNCTION g_{t}() RETURNS c_{t} LANGUAGE sql AS $f$ SELECT '(1)'::c_{t} $f$", nested=True,
+       setup=RUNS_WHEN_READ)
+
+
+@attack(ROWS, setup=RUNS_WHEN_READ, nested=True)
+def delete_while_parsing_behind_a_created_function(conn, t):
+    return conn.sync(conn.parse(f"CREATE FUNCTION g_{t}() RETURNS int LANGUAGE sql AS 'SELECT 1'"), conn.bind(),
+                     conn.execute(), conn.parse(f"SELECT '(1)'::c_{t}"), conn.bind(), conn.execute())
+
+
 # --- granting and settings -------------------------------------------------------------------------------
 
 simple("grant_direct", GRANT, "GRANT ALL ON {t} TO stranger")
