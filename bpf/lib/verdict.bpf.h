@@ -439,6 +439,8 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 	b->judged_cycle = b->cycle;
 	b->judged_gen = cfg->policy_gen;
 	b->judged_action = DBF_ACTION_ALLOW;
+	if (countable && !j->text.len && j->top) /* an empty query, which some clients send to see whether we live */
+		return DBF_ACTION_ALLOW;
 	if (countable && j->text.len) {
 		found = screen_text(b, j->text.off, j->text.len, cfg->screen);
 		if (found == SCREEN_OPEN)

@@ -106,6 +106,17 @@ def tries(cluster, label):
 
 
 @case
+def an_empty_query_is_not_held():
+    """Clients send it to see whether the connection lives: simple and extended, it is no candidate."""
+    with Cluster() as cluster, Daemon({"d.yaml": DROPS}) as daemon, Connection(cluster) as conn:
+        before = daemon.status()["counters"]["kernel_candidates"]
+        for result in (conn.query(""), conn.extended(""), conn.query("")):
+            check(not result.errors, f"the client saw {result.errors}")
+        candidates = daemon.status()["counters"]["kernel_candidates"] - before
+        check(candidates == 0, f"{candidates} candidates")
+
+
+@case
 def a_statement_that_nobody_can_judge_falls_by_the_policy_that_needs_it():
     """Worker stalled while it is held, then every process dead: the open policy's runs, the closed one's is denied."""
     with Cluster() as cluster, Daemon({"o.yaml": LENIENT, "c.yaml": DROPS}) as daemon:
