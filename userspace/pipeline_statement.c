@@ -9,6 +9,7 @@
 #include "pipeline_record.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -346,28 +347,29 @@ static void put_execution(struct statement_writer *w, struct wire *to, const str
 
 /* --- the record ------------------------------------------------------------------------------------------ */
 
-/* Data errors quote the data: what stands in quotes is masked with the literals. */
+/*
+ * Errors of data and of syntax quote what they were given, literals too, and do not double the quotes inside: all from
+ * the first to the last quote is masked.
+ */
+static bool quotes_literals(const char *sqlstate)
+{
+	return !strncmp(sqlstate, "22", 2) || !strncmp(sqlstate, "23", 2) || !strcmp(sqlstate, "42601");
+}
+
 static void put_error(struct statement_writer *w, struct wire *to, const struct conn_stmt *st,
 		      bool full_text)
 {
-	bool data = !strncmp(st->sqlstate, "22", 2) || !strncmp(st->sqlstate, "23", 2);
-	bool quoted = false;
+	const char *first = strchr(st->error, '"'), *last = strrchr(st->error, '"');
 	char error[256];
-	size_t n = 0;
 
 	put_foreign_string(w, to, RECORD_SQLSTATE, st->sqlstate);
-	for (const char *p = st->error; *p && n < sizeof(error) - 2; p++) {
-		if (*p == '"') {
-			quoted = !quoted;
-			error[n++] = '"';
-			if (quoted && data && !full_text)
-				error[n++] = '?';
-		} else if (!quoted || !data || full_text) {
-			error[n++] = *p;
-		}
+	if (!first || full_text || !quotes_literals(st->sqlstate)) {
+		put_foreign_string(w, to, RECORD_ERROR_MESSAGE, st->error);
+		return;
 	}
-	if (n)
-		put_foreign(w, to, RECORD_ERROR_MESSAGE, error, n);
+	/* A message that was cut off may have lost the quote at its end. */
+	snprintf(error, sizeof(error), "%.*s\"?\"%s", (int)(first - st->error), st->error, last > first ? last + 1 : "");
+	put_foreign_string(w, to, RECORD_ERROR_MESSAGE, error);
 }
 
 static void put_transaction(struct wire *to, const struct conn_stmt *st)

@@ -197,11 +197,39 @@ static void test_known_part(void)
 	statement_writer_free(w);
 }
 
+static void check_error(const char *sqlstate, const char *error, bool full_text, const char *want)
+{
+	struct conn_stmt st = { .session = &session, .text = "x", .captured = 1, .length = 1, .name = "", .error = error };
+	struct sql_facts facts = { .masked = "x", .masked_len = 1 };
+	struct record_statement r = { .st = &st, .facts = &facts, .decision = &allowed, .full_text = full_text };
+	const Dbfence__Audit__V1__Record *rec;
+
+	snprintf(st.sqlstate, sizeof(st.sqlstate), "%s", sqlstate);
+	rec = pack(&r);
+	if (rec)
+		CHECK_STR(rec->error_message, want);
+}
+
+/* Messages quote literals, whatever quotes these hold. */
+static void test_error_masked(void)
+{
+	check_error("22P02", "invalid input syntax for type integer: \"x\" secret \"y\"", false,
+		    "invalid input syntax for type integer: \"?\"");
+	check_error("22P02", "invalid input syntax for type integer: \"cut of", false,
+		    "invalid input syntax for type integer: \"?\"");
+	check_error("22007", "invalid value \"se\" for \"YYYY\" here", false, "invalid value \"?\" here");
+	check_error("42601", "syntax error at or near \"'secret'\"", false, "syntax error at or near \"?\"");
+	check_error("42601", "syntax error at or near \"'secret'\"", true, "syntax error at or near \"'secret'\"");
+	check_error("22012", "division by zero", false, "division by zero");
+	check_error("42703", "column \"c\" does not exist", false, "column \"c\" does not exist");
+}
+
 static const struct test_case cases[] = {
 	{ "field_numbers", test_field_numbers },
 	{ "lists_at_their_limit", test_lists_at_their_limit },
 	{ "text_too_large", test_text_too_large },
 	{ "known_part", test_known_part },
+	{ "error_masked", test_error_masked },
 };
 
 int main(int argc, char **argv)
