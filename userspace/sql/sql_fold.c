@@ -142,10 +142,10 @@ static bool is_true_word(const char *s)
 {
 	static const char *const words[] = { "t", "tr", "tru", "true", "y", "ye", "yes", "on", "1" };
 
-	s += strspn(s, " \t\r\n");
+	s += strspn(s, " \t\r\n\v\f");
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (!strncasecmp(s, words[i], strlen(words[i])) &&
-		    !s[strlen(words[i]) + strspn(s + strlen(words[i]), " \t\r\n")])
+		    !s[strlen(words[i]) + strspn(s + strlen(words[i]), " \t\r\n\v\f")])
 			return true;
 	return false;
 }

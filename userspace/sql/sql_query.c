@@ -209,7 +209,7 @@ static void collect_ranges(struct walk *walk, const struct jnode *node)
 		before = walk->scope->ranges;
 		collect_ranges(walk, jnode_get(node, "larg"));
 		collect_ranges(walk, jnode_get(node, "rarg"));
-		if (renames_columns(node))
+		if (renames_columns(node) || jnode_bool(node, "isNatural"))
 			for (range = walk->scope->ranges; range && range != before; range = range->next)
 				if (range->object)
 					range->object->all_columns = true;
