@@ -161,6 +161,58 @@ static void test_conn_extended(void)
 		   "session close exit 0\n");
 }
 
+/* Input functions run while a text is parsed, and bound: what they ran belongs to the execution, if one comes. */
+static void make_parse_runs(struct facts *f)
+{
+	opened(f);
+	add_parse(f, "SELECT '(1)'::c");
+	add_inside(f, 1, 0, DBF_OP_DELETE, "DELETE a");
+	add_execute(f, 2, DBF_OP_SELECT, "SELECT '(1)'::c", NULL);
+	add_reply(f, '1', NULL, 0, 0);
+	add_reply(f, '2', NULL, 0, 0);
+	add_tag(f, "SELECT 1");
+	add_ready(f, 'I');
+	add_parse(f, "SELECT '(2)'::c");
+	add_inside(f, 3, 0, DBF_OP_DELETE, "DELETE b");
+	add_reply(f, '1', NULL, 0, 0);
+	add_ready(f, 'I');
+	add_parse(f, "SELECT '(3)'::c, $1");
+	add_inside(f, 4, 0, DBF_OP_DELETE, "DELETE c");
+	add_reply(f, '1', NULL, 0, 0);
+	add_error(f, "22P02", 0, "SELECT '(3)'::c, $1", true);
+	add_failed(f, "ERROR", "22P02", "invalid input");
+	add_ready(f, 'I');
+	add_parse(f, "SELECT 1");
+	add_execute(f, 5, DBF_OP_SELECT, "SELECT 1", NULL);
+	add_parse(f, "SELECT '(4)'::c");
+	add_inside(f, 6, 5, DBF_OP_DELETE, "DELETE d");	/* the last that the kernel knows to run */
+	add_execute(f, 7, DBF_OP_SELECT, "SELECT '(4)'::c", NULL);
+	add_reply(f, '1', NULL, 0, 0);
+	add_reply(f, '2', NULL, 0, 0);
+	add_tag(f, "SELECT 1");
+	add_reply(f, '1', NULL, 0, 0);
+	add_reply(f, '2', NULL, 0, 0);
+	add_tag(f, "SELECT 1");
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_parse_runs(void)
+{
+	check("parse runs", make_parse_runs,
+	      OPEN "3 extended 'SELECT '(1)'::c' executed [SELECT 1] rows=1 x1+\n"
+		   "2<3 nested 'DELETE a' executed x1\n"
+		   "4 extended 'SELECT '(2)'::c' unknown execs=0 x2+\n"
+		   "5<4 nested 'DELETE b' executed x2\n"
+		   "8 extended 'SELECT '(3)'::c, $1' failed 22P02 (invalid input) execs=0 x3-\n"
+		   "7<8 nested 'DELETE c' executed x3\n"
+		   "10 extended 'SELECT 1' executed [SELECT 1] rows=1 x4\n"
+		   "13 extended 'SELECT '(4)'::c' executed [SELECT 1] rows=1 x4\n"
+		   "12<13 nested 'DELETE d' executed x4\n"
+		   "x4 committed, 2 statements, xid 0, implicit\n"
+		   "session close exit 0\n");
+}
+
 /* Answers come when the server's buffer is flushed: behind everything that ran. */
 static void make_pipeline(struct facts *f)
 {
@@ -991,6 +1043,7 @@ static const struct test_case cases[] = {
 	{ "conn_simple", test_conn_simple },
 	{ "conn_copy", test_conn_copy },
 	{ "conn_extended", test_conn_extended },
+	{ "conn_parse_runs", test_conn_parse_runs },
 	{ "conn_pipeline", test_conn_pipeline },
 	{ "conn_portal", test_conn_portal },
 	{ "conn_portal_gated", test_conn_portal_gated },

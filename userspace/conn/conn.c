@@ -291,6 +291,8 @@ static struct stmt *exec_extended(struct conn_table *t, struct conn_session *s,
 			st->pub.length_is_minimum = true;
 		}
 		st = stmt_add_top(t, s, st);
+		if (st)
+			stmt_adopt(s->state, st);
 	}
 	return st;
 }
@@ -425,8 +427,10 @@ static void fact_error(struct conn_table *t, struct conn_session *s, const struc
 			return;
 		take_text(t, st, &e->text, f->bytes, f->len);
 		st = stmt_add_top(t, s, st);
-		if (st)
+		if (st) {
 			st->state = STMT_GATED; /* the error's message follows and completes it */
+			stmt_adopt(s->state, st);
+		}
 		return;
 	}
 	if (e->text.ptr) {

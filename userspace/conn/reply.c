@@ -17,7 +17,7 @@ static struct stmt *reply_target(struct conn_state *cs)
 
 		if (st->state == STMT_RUNNING || st->state == STMT_GATED)
 			return st;
-		if (st->state == STMT_PARSED && !st->pub.sqlstate[0] && !parsed)
+		if (st->state == STMT_PARSED && !st->answered && !st->pub.sqlstate[0] && !parsed)
 			parsed = st;
 	}
 	return parsed;
@@ -111,8 +111,16 @@ static bool reply_take_parsed(struct conn_table *t, struct conn_session *s)
 	struct conn_state *cs = s->state;
 	struct stmt *st = cs->parsed;
 
+	for (unsigned i = cs->top_cnt; !st && i-- > 0;)
+		if (cs->tops[i]->answered)
+			st = cs->tops[i];
 	if (!st || reply_has_run(cs, st))
 		return false;
+	if (st->answered) {
+		st->answered = false;
+		st->state = STMT_GATED;
+		return true;
+	}
 	cs->parsed = NULL;
 	st->pub.form = CONN_EXTENDED;
 	st->state = STMT_GATED;
@@ -152,9 +160,15 @@ static void reply_parsed(struct conn_table *t, struct conn_session *s)
 	for (unsigned i = 0; i < cs->top_cnt; i++) {
 		struct stmt *st = cs->tops[i];
 
-		if (st->state != STMT_PARSED || st->pub.sqlstate[0])
+		if (st->state != STMT_PARSED || st->answered || st->pub.sqlstate[0])
 			continue;
 		stmt_drop(t, s, cs->parsed);
+		cs->parsed = NULL;
+		if (stmt_ran_inside(st)) {
+			st->answered = true;
+			st->pub.form = CONN_EXTENDED;
+			return;
+		}
 		cs->parsed = st;
 		if (cs->text_target == st)
 			cs->text_target = NULL;

@@ -32,6 +32,7 @@ struct stmt {
 	char error[256];
 	unsigned runs; /* Executes of its portal that are not answered */
 	bool empty_query;
+	bool answered; /* parsed and told so; it stays because something ran meanwhile */
 	unsigned parts_cap;
 	struct stmt *top;     /* of a nested one: whose list it is in */
 	struct stmt **nested; /* owned; of a top-level statement */
@@ -114,6 +115,10 @@ void stmt_absorb(struct conn_table *t, struct conn_session *s, struct stmt *st, 
 bool stmt_same_text(const struct stmt *a, const struct stmt *b);
 /* Free @st, which is in no list, and forget it and what hangs below it everywhere. */
 void stmt_drop(struct conn_table *t, struct conn_session *s, struct stmt *st);
+/* Something was executed below it. */
+bool stmt_ran_inside(const struct stmt *st);
+/* What ran while @st's text was parsed and bound belongs to @st, its execution. */
+void stmt_adopt(struct conn_state *cs, struct stmt *st);
 struct stmt *stmt_by_exec(struct conn_session *s, uint32_t exec_id);
 void stmt_ref(struct conn_session *s, uint32_t exec_id, struct stmt *st);
 void stmt_add_part(struct stmt *st, const char *tag, uint64_t rows, bool rows_known);

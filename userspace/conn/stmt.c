@@ -144,6 +144,38 @@ void stmt_drop(struct conn_table *t, struct conn_session *s, struct stmt *st)
 	stmt_free(t, st);
 }
 
+bool stmt_ran_inside(const struct stmt *st)
+{
+	for (unsigned i = 0; i < st->nested_cnt; i++)
+		if (st->nested[i]->pub.began)
+			return true;
+	return false;
+}
+
+void stmt_adopt(struct conn_state *cs, struct stmt *st)
+{
+	for (unsigned i = cs->top_cnt; i-- > 0;) {
+		struct stmt *old = cs->tops[i];
+
+		if (old == st || old->state != STMT_PARSED || !old->nested_cnt ||
+		    !stmt_same_text(old, st))
+			continue;
+		st->nested = old->nested;
+		st->nested_cnt = old->nested_cnt;
+		st->nested_cap = old->nested_cap;
+		old->nested = NULL;
+		old->nested_cnt = old->nested_cap = 0;
+		for (unsigned k = 0; k < st->nested_cnt; k++) {
+			struct stmt *n = st->nested[k];
+
+			n->top = st;
+			if (n->pub.parent_id == old->pub.id)
+				n->pub.parent_id = st->pub.id;
+		}
+		return;
+	}
+}
+
 /* Room for @len bytes more of @st's text and a NUL; false when there is none. */
 static bool text_room(struct conn_table *t, struct stmt *st, size_t len)
 {
@@ -302,6 +334,14 @@ static struct stmt *parsed_before(struct stmt *top, const struct stmt *st)
 	return NULL;
 }
 
+static bool is_top_id(const struct conn_state *cs, uint64_t id)
+{
+	for (unsigned i = cs->top_cnt; id && i-- > 0;)
+		if (cs->tops[i]->pub.id == id)
+			return true;
+	return false;
+}
+
 struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint64_t parent_id,
 			     struct stmt *st, bool ran)
 {
@@ -312,6 +352,8 @@ struct stmt *stmt_add_nested(struct conn_table *t, struct conn_session *s, uint6
 
 	if (!st)
 		return NULL;
+	if (top && top->state == STMT_PARSED && is_top_id(cs, parent_id))
+		parent_id = 0; /* the kernel knows no execution after that one yet */
 	st->pub.parent_id = parent_id ? parent_id : top ? top->pub.id : 0;
 	st->text_hash = text_hash(st->pub.text, st->pub.captured);
 	if (!top) { /* runs outside of any statement we saw: a background worker, or after a loss */
@@ -505,11 +547,12 @@ static void hand_out(struct conn_table *t, struct stmt *st)
 	}
 }
 
-/* Only parsed, and nothing happened to it: no record. A simple query that is empty is one. */
+/* Only parsed, and nothing happened to it or meanwhile: no record. A simple query that is empty is one. */
 static bool only_parsed(const struct stmt *st)
 {
 	return st->state == STMT_PARSED && !st->pub.sqlstate[0] && !st->pub.has_verdict &&
-	       !st->empty_query && !(st->pub.missing & 1U << CONN_MISSING_GAP);
+	       !st->empty_query && !(st->pub.missing & 1U << CONN_MISSING_GAP) &&
+	       !stmt_ran_inside(st);
 }
 
 static void xact_end(struct conn_table *t, struct conn_session *s, uint64_t ts, int state)
