@@ -197,6 +197,7 @@ static json_t *counters_json(struct keeper *k)
 	add_count(o, "sql_parses", w->sql_parses);
 	add_count(o, "sql_refused", w->sql_refused);
 	add_count(o, "sql_errors", w->sql_errors);
+	add_count(o, "sql_unread", w->sql_unread);
 	add_count(o, "sessions_refused", w->sessions_refused);
 	add_count(o, "policy_reloads", k->counters.reloads);
 	add_count(o, "policy_reload_errors", k->counters.reload_errors);

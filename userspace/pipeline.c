@@ -57,6 +57,7 @@ struct pipeline {
 	struct statement_writer *statements;
 	struct known *known;	  /* owned; KNOWN_SLOTS */
 	uint64_t wall_minus_mono; /* ns */
+	bool overloaded;	  /* nothing is parsed but what somebody waits for */
 	uint8_t class_key[16];
 	struct class_entry *classes; /* owned; open addressing */
 	uint32_t class_cnt, class_base;
@@ -263,13 +264,15 @@ static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_st
 	if (st->form == CONN_REPLICATION)
 		return sql_unknown_facts(p->sql, SQL_UNKNOWN_SYNTAX, SQL_BIT(SQL_REPLICATION),
 					 st->text, st->captured);
+	sql_engine_set_parsing(p->sql, !p->overloaded || st->has_verdict);
 	return sql_analyze_mode(p->sql, st->text, st->captured, !st->escapes, mode);
 }
 
 static void judge(struct pipeline *p, const struct sql_facts *facts, const struct identity *who,
 		  struct policy_decision *d)
 {
-	if (!p->set) {
+	/* What was not read was not judged either; it held no word that an enforced rule needs. */
+	if (!p->set || facts->unknown == SQL_UNKNOWN_OVERLOAD) {
 		memset(d, 0, sizeof(*d));
 		return;
 	}
@@ -497,6 +500,11 @@ void pipeline_set_clock(struct pipeline *p)
 	p->wall_minus_mono = clock_wall_ns() - mono;
 }
 
+void pipeline_set_overloaded(struct pipeline *p, bool overloaded)
+{
+	p->overloaded = overloaded;
+}
+
 void pipeline_feed(struct pipeline *p, const void *record, size_t len)
 {
 	conn_table_feed(p->conns, record, len);
@@ -556,4 +564,5 @@ void pipeline_stats(const struct pipeline *p, struct msg_stats *out)
 	out->sql_parses = sql.parses;
 	out->sql_refused = sql.refused;
 	out->sql_errors = sql.parse_errors;
+	out->sql_unread = sql.unread;
 }

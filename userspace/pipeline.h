@@ -41,6 +41,12 @@ void pipeline_set_policy(struct pipeline *p, struct policy_set *set);
 /* Look at the clocks: what is fed from now on gets its wall time from this look. Once per batch of records. */
 void pipeline_set_clock(struct pipeline *p);
 
+/*
+ * The reader is behind: until it is told otherwise, a text that is in no cache is not parsed for its record alone, which
+ * then says "overload" as the reason why nothing is known about it. What is held, or was decided, is parsed all the same.
+ */
+void pipeline_set_overloaded(struct pipeline *p, bool overloaded);
+
 /* One record from the ring. */
 void pipeline_feed(struct pipeline *p, const void *record, size_t len);
 

@@ -19,12 +19,15 @@
 #include "priv/messages.h"
 #include "priv/sandbox.h"
 #include "source/ring.h"
+#include "source/urgent.h"
 
 #define OUT_MAX (32UL << 20) /* records waiting for a recorder that is slow or being replaced */
 #define OUT_FLUSH (64UL << 10)
-#define BATCH_RECORDS 1024
 #define POLL_BUSY_MS 4
 #define POLL_IDLE_MS 200
+#define OVERLOAD_PART 8 /* the reader is behind when this part of the ring waits, until half of that */
+#define LOOK_EACH 64	/* records between two looks at the clock and the keeper, if they are small */
+#define LARGE_RECORD 2048
 #define IDLE_ROUNDS 5 /* empty polls before the reader asks to be woken */
 #define WHO_WAIT_MS 5
 #define SOURCES_BYTES_MAX (64UL << 20)
@@ -33,6 +36,9 @@ struct worker {
 	struct worker_opts opts;
 	struct pipeline *pipeline;
 	struct ring *ring;
+	struct urgent *urgent;
+	unsigned since_look; /* records */
+	bool overloaded;
 	int epoll;
 	struct buf out; /* whole frames, the first perhaps partly sent */
 	size_t sent;
@@ -277,16 +283,38 @@ static void feed(void *ctx, const void *record, size_t len)
 	await_who(w);
 	if (w->out.len - w->sent >= OUT_FLUSH)
 		out_flush(w);
+	w->since_look += len > LARGE_RECORD ? LOOK_EACH : 1;
+}
+
+/* While much waits, nothing is parsed for the record alone: it would only make more be lost. */
+static void weigh_backlog(struct worker *w)
+{
+	size_t limit = w->opts.ring_bytes / OVERLOAD_PART;
+
+	w->overloaded = ring_backlog(w->ring) > (w->overloaded ? limit / 2 : limit);
+	pipeline_set_overloaded(w->pipeline, w->overloaded);
+}
+
+/* However much there is: the keeper must hear of us, or nothing is held any more. */
+static void look_around(struct worker *w)
+{
+	if (w->since_look < LOOK_EACH)
+		return;
+	w->since_look = 0;
+	weigh_backlog(w);
+	read_keeper(w);
+	beat(w, clock_mono_ns());
 }
 
 static void drain(struct worker *w)
 {
 	pipeline_set_clock(w->pipeline);
-	/* However much there is: the keeper must hear of us, or nothing is held any more. */
-	while (ring_consume(w->ring, BATCH_RECORDS, feed, w) == BATCH_RECORDS) {
-		read_keeper(w);
-		beat(w, clock_mono_ns());
-	}
+	weigh_backlog(w);
+	do {
+		while (urgent_take(w->urgent, feed, w))
+			look_around(w);
+		look_around(w);
+	} while (ring_consume(w->ring, 1, feed, w));
 	pipeline_losses(
 		w->pipeline,
 		__atomic_load_n(&w->opts.vitals->counts[DBF_COUNT_LOST_BATCHES], __ATOMIC_RELAXED),
@@ -356,9 +384,10 @@ int worker_run(const struct worker_opts *opts)
 				       .ctx = &w };
 	buf_init(&w.out, OUT_MAX);
 	w.ring = ring_open(opts->ring_fd, opts->ring_bytes);
+	w.urgent = w.ring ? urgent_new(w.ring) : NULL;
 	w.epoll = epoll_create1(EPOLL_CLOEXEC);
 	w.pipeline = pipeline_new(&popts, &ops, &w);
-	if (!w.ring || w.epoll < 0 || !w.pipeline ||
+	if (!w.urgent || w.epoll < 0 || !w.pipeline ||
 	    epoll_ctl(w.epoll, EPOLL_CTL_ADD, opts->ring_fd, &ring_ev) ||
 	    epoll_ctl(w.epoll, EPOLL_CTL_ADD, opts->keeper_fd, &keeper_ev)) {
 		log_err("cannot start: %s", strerror(errno));
@@ -368,6 +397,7 @@ int worker_run(const struct worker_opts *opts)
 		return 1;
 	loop(&w);
 	pipeline_free(w.pipeline);
+	urgent_free(w.urgent);
 	ring_close(w.ring);
 	buf_fini(&w.out);
 	return 0;

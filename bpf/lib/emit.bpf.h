@@ -22,18 +22,39 @@ static __always_inline u64 emit_wakeup(bool wake)
 	return wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
+enum emit_how {
+	EMIT_LAZY,
+	EMIT_WAKE = 1,	  /* somebody waits for the reader */
+	EMIT_RESERVE = 2, /* may use the last eighth of the ring, which is kept for what is held */
+	EMIT_HOLD = 4,
+	EMIT_HOLD_LONG = 8,
+};
+
+/* Whoever fills the ring must not take the room of those who stand still until they are answered. */
+static __always_inline bool emit_has_room(u32 how)
+{
+	u64 size;
+
+	if (how & EMIT_RESERVE)
+		return true;
+	size = bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE);
+	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < size - size / 8;
+}
+
 /* Send what was gathered. 0, or 1 when the ring is full: then the loss is counted and told with the
  * next batch. */
-GLOBAL_FN int emit_flush(struct backend *b, bool wake)
+GLOBAL_FN int emit_flush(struct backend *b, u32 how)
 {
 	u64 used;
-	long err;
+	long err = 1;
 
 	if (!b || !b->used)
 		return 0;
 	used = bounded_max(b->used, DBF_BATCH_BYTES);
 	b->head = (struct dbf_batch){
 		.abi = DBF_ABI_VERSION,
+		.flags = (how & EMIT_HOLD ? DBF_BATCH_HOLD : 0) |
+			 (how & EMIT_HOLD_LONG ? DBF_BATCH_HOLD_LONG : 0),
 		.len = sizeof(b->head) + used,
 		.tgid = b->tgid,
 		.postmaster = b->postmaster,
@@ -45,7 +66,9 @@ GLOBAL_FN int emit_flush(struct backend *b, bool wake)
 		.server = b->server,
 		.policy_gen = b->judged_gen,
 	};
-	err = bpf_ringbuf_output(&ring, &b->head, sizeof(b->head) + used, emit_wakeup(wake));
+	if (emit_has_room(how))
+		err = bpf_ringbuf_output(&ring, &b->head, sizeof(b->head) + used,
+					 emit_wakeup(how & EMIT_WAKE));
 	if (err) {
 		b->lost_batches++;
 		b->lost_execs += b->execs;
@@ -62,7 +85,7 @@ GLOBAL_FN int emit_flush(struct backend *b, bool wake)
 static __always_inline void *emit_room(struct backend *b, u32 max)
 {
 	if (b->used + max > DBF_BATCH_BYTES)
-		emit_flush(b, false);
+		emit_flush(b, EMIT_LAZY);
 	return &b->data[bounded_mask(b->used, DBF_BATCH_BYTES)];
 }
 

@@ -218,7 +218,7 @@ GLOBAL_FN int task_open(struct backend *b, struct dbf_server *srv, bool opening)
 	}
 	emit_commit(b, DBF_FACT_OPEN, fact_len, 0, bpf_ktime_get_ns());
 	/* The client may be gone in a moment: let user space look at it now. */
-	if (emit_flush(b, true))
+	if (emit_flush(b, EMIT_WAKE | EMIT_RESERVE))
 		b->reader_epoch = 0; /* tell it again */
 	return 0;
 }

@@ -17,15 +17,22 @@ GLOBAL_FN int text_more(struct backend *b, u64 ptr)
 	if (!b)
 		return 0;
 	for (u32 i = 1; i < DBF_TEXT_CHUNKS; i++) {
-		u8 *at = emit_room(b, sizeof(struct dbf_fact) + DBF_TEXT_CHUNK);
-		long n = bpf_probe_read_user_str(at + sizeof(struct dbf_fact), DBF_TEXT_CHUNK,
-						 (void *)(ptr + i * (DBF_TEXT_CHUNK - 1)));
-		u32 end = n < 0			    ? TEXT_FAULT
-			  : n < DBF_TEXT_CHUNK	    ? TEXT_END
-			  : i + 1 < DBF_TEXT_CHUNKS ? TEXT_GOES_ON
-						    : TEXT_LIMIT;
-		u64 len = n > 0 ? bounded_max(n - 1, DBF_TEXT_CHUNK) : 0;
+		u8 *at;
+		long n;
+		u32 end;
+		u64 len;
 
+		/* A long text is held, so its pieces may use the room of what is held. */
+		if (b->used + sizeof(struct dbf_fact) + DBF_TEXT_CHUNK > DBF_BATCH_BYTES)
+			emit_flush(b, EMIT_RESERVE);
+		at = emit_room(b, sizeof(struct dbf_fact) + DBF_TEXT_CHUNK);
+		n = bpf_probe_read_user_str(at + sizeof(struct dbf_fact), DBF_TEXT_CHUNK,
+					    (void *)(ptr + i * (DBF_TEXT_CHUNK - 1)));
+		end = n < 0			? TEXT_FAULT
+		      : n < DBF_TEXT_CHUNK	? TEXT_END
+		      : i + 1 < DBF_TEXT_CHUNKS ? TEXT_GOES_ON
+						: TEXT_LIMIT;
+		len = n > 0 ? bounded_max(n - 1, DBF_TEXT_CHUNK) : 0;
 		emit_commit(b, DBF_FACT_TEXT, sizeof(struct dbf_fact) + len, end, 0);
 		if (end != TEXT_GOES_ON)
 			break;

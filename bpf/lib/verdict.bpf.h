@@ -76,11 +76,13 @@ static __always_inline struct dbf_hold_slot *hold_slot_at(u32 index)
 struct claiming {
 	u64 oldest_ns;
 	u32 postmaster;
+	u32 class;
 	u32 below; /* claims count up to this slot */
 	u32 held;
+	u32 same;   /* of them of this identity */
 	u32 spare;  /* index + 1 of a free slot */
 	u32 oldest; /* index + 1 of the slot whose hold ended first and was not collected */
-	u32 pad;
+	u32 max;
 };
 
 /* An ender is through with the slot once both are written; the kernel's timer may still put it back. */
@@ -100,9 +102,10 @@ static long claim_look(u32 i, struct claiming *c)
 	if (st == DBF_HOLD_FREE && !c->spare)
 		c->spare = i + 1;
 	else if (slot->postmaster == c->postmaster &&
-		 (st == DBF_HOLD_OPEN || (st == DBF_HOLD_CLAIMED && i < c->below)))
+		 (st == DBF_HOLD_OPEN || (st == DBF_HOLD_CLAIMED && i < c->below))) {
 		c->held++;
-	else if (st == DBF_HOLD_ALLOWED && hold_is_over(slot) &&
+		c->same += slot->identity_class == c->class;
+	} else if (st == DBF_HOLD_ALLOWED && hold_is_over(slot) &&
 		 (!c->oldest || slot->resolved_ns < c->oldest_ns)) {
 		c->oldest = i + 1;
 		c->oldest_ns = slot->resolved_ns;
@@ -126,22 +129,29 @@ static __always_inline void hold_free(struct dbf_hold_slot *slot, u32 seq)
 	}
 }
 
+/* No identity gets the last quarter: whoever asks without end leaves room for others. */
+static __always_inline bool claim_allowed(const struct claiming *c)
+{
+	return c->held < c->max && c->same < c->max - c->max / 4;
+}
+
 /*
  * Claim a slot for @postmaster, which may have @max: a free one, else that of the hold that was
  * allowed longest ago and whose backend has not come to a gate since. Such a backend learns by the
  * sequence that it was allowed; only when, and by whom, is lost. Its index + 1, or 0.
  */
-GLOBAL_FN int hold_claim(u32 postmaster, u32 max)
+GLOBAL_FN int hold_claim(u32 postmaster, u32 class, u32 max)
 {
 	for (u32 try = 0; try < 4; try++) {
-		struct claiming c = { .postmaster = postmaster, .below = DBF_HOLD_SLOTS };
+		struct claiming c = { .postmaster = postmaster, .class = class, .max = max,
+				      .below = DBF_HOLD_SLOTS };
 		struct dbf_hold_slot *slot;
 		u32 index, seq;
 		u64 state;
 
 		bpf_loop(DBF_HOLD_SLOTS, claim_look, &c, 0);
 		index = c.spare ? c.spare : c.oldest;
-		if (!index || c.held >= max)
+		if (!index || !claim_allowed(&c))
 			return 0;
 		slot = hold_slot_at(index - 1);
 		if (!slot)
@@ -157,10 +167,12 @@ GLOBAL_FN int hold_claim(u32 postmaster, u32 max)
 		slot->resolved_ns = 0;
 		slot->resolver = 0;
 		slot->postmaster = postmaster;
+		slot->identity_class = class;
 		count_add(DBF_COUNT_HOLD_ENDS_LOST, !c.spare);
-		c = (struct claiming){ .postmaster = postmaster, .below = index - 1 };
+		c.below = index - 1;
+		c.held = c.same = 0;
 		bpf_loop(DBF_HOLD_SLOTS, claim_look, &c, 0);
-		if (c.held < max)
+		if (claim_allowed(&c))
 			return index;
 		hold_free(slot, seq);
 		return 0;
@@ -263,7 +275,8 @@ GLOBAL_FN int hold_begin(struct backend *b, u32 index)
 	v->slot_seq = seq;
 	v->deadline_ns = slot->deadline_ns;
 	verdict_commit(b);
-	if (emit_flush(b, true)) {
+	if (emit_flush(b, EMIT_WAKE | EMIT_RESERVE | EMIT_HOLD |
+				   (b->judge.text.whole ? 0 : EMIT_HOLD_LONG))) {
 		/* Nobody will answer: take the stop back before it takes effect. */
 		bpf_send_signal(SIGCONT);
 		b->hold_slot = 0;
@@ -355,21 +368,28 @@ static __always_inline void hold_abandon(struct backend *b)
 	b->hold_slot = 0;
 }
 
+/* 0 while user space has not told. */
+static __always_inline u32 verdict_class(struct backend *b)
+{
+	struct dbf_session_key sk = { .session = b->session, .tgid = b->tgid };
+	u32 *class = bpf_map_lookup_elem(&classes, &sk);
+
+	return class ? *class : 0;
+}
+
 static __always_inline u32 verdict_cached(struct backend *b, struct dbf_config *cfg)
 {
 	struct judging *j = &b->judge;
-	struct dbf_session_key sk = { .session = b->session, .tgid = b->tgid };
 	struct dbf_verdict_key key = { .len = j->text.len,
 				       .policy_gen = cfg->policy_gen,
 				       .mode = j->mode | (j->text.escapes ? DBF_MODE_ESCAPES : 0) };
-	u32 *class = bpf_map_lookup_elem(&classes, &sk);
 	struct dbf_verdict_value *value;
 
-	if (!class || !*class)
+	key.identity_class = verdict_class(b);
+	if (!key.identity_class)
 		return DBF_ACTION_NONE;
 	key.hash[0] = b->text_hash[0];
 	key.hash[1] = b->text_hash[1];
-	key.identity_class = *class;
 	value = bpf_map_lookup_elem(&verdicts, &key);
 	return value ? value->action : DBF_ACTION_NONE;
 }
@@ -469,7 +489,7 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 	if (!why)
 		why = hold_refusal(b, cfg);
 	if (!why) { /* side by side, not one in the other: the stack is short */
-		index = hold_claim(b->postmaster, hold_limit(b, cfg));
+		index = hold_claim(b->postmaster, verdict_class(b), hold_limit(b, cfg));
 		why = index ? hold_begin(b, index) : DBF_WHY_NO_SLOT;
 	}
 	if (why)

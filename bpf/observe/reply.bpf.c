@@ -151,7 +151,7 @@ lost:
 
 static __always_inline void reply_cycle_end(struct backend *b)
 {
-	emit_flush(b, b->kind != DBF_SESSION_CLIENT);
+	emit_flush(b, b->kind != DBF_SESSION_CLIENT ? EMIT_WAKE : EMIT_LAZY);
 	b->cycle++;
 	b->nested_denials = 0;
 	b->denial_open = 0;

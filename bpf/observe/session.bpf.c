@@ -110,7 +110,7 @@ int BPF_KPROBE(exec_replication_command, u64 cmd)
 	head->id = 0;
 	b->execs++;
 	text_fact(b, DBF_FACT_REPLICATION, sizeof(*head), cmd, DBF_TEXT_TOP, &t);
-	emit_flush(b, true);
+	emit_flush(b, EMIT_WAKE);
 	return 0;
 }
 
@@ -128,7 +128,7 @@ int BPF_PROG(process_exit, struct task_struct *p)
 	b->failed = 1; /* its memory is not to be read any more */
 	stmt_end_folds(b);
 	emit_arg(b, DBF_FACT_EXIT, p->exit_code);
-	emit_flush(b, false);
+	emit_flush(b, EMIT_LAZY);
 	return 0;
 }
 

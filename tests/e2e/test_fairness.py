@@ -148,5 +148,76 @@ def a_pipeline_of_long_texts_does_not_take_the_workers_memory():
     check(peak < 300 * 1024, f"the worker took {peak // 1024} MiB")
 
 
+STOPS = POLICY.replace("name: fair", "name: stops")
+
+
+def wide(tag, columns, order):
+    """A text that no other equals, and that costs most to read for its length."""
+    names = [f"c{i:x} AS d{tag}x{i:x}" for i in range(columns)]
+    return f"SELECT {','.join(names)} FROM nosuch ORDER BY {','.join(f'd{tag}x{i:x}' for i in range(order))}"
+
+
+def beside_floods(failure, sessions, text, batch):
+    """
+    What a forbidden DELETE and an innocent UPDATE meet while @sessions send texts without end, @batch in the air each:
+    (forbidden that ran, innocent that were denied, the slowest of them in ms, counters).
+    """
+    stop = threading.Event()
+
+    def flood(number):
+        with Connection(cluster, user="noisy", timeout=60) as conn:
+            round_ = 0
+            while not stop.is_set():
+                messages = [conn.message(b"Q", text(f"{number}r{round_ + k}").encode() + b"\0") for k in range(batch)]
+                conn.send(*messages)
+                for _ in messages:
+                    conn.read()
+                round_ += batch
+
+    policy = STOPS.replace("on_failure: closed", f"on_failure: {failure}")
+    with Cluster() as cluster, Daemon({"p.yaml": policy}, text="masked") as daemon:
+        cluster.psql("CREATE TABLE victim AS SELECT g AS id FROM generate_series(1, 100) g;"
+                     "CREATE ROLE noisy LOGIN; GRANT ALL ON victim TO PUBLIC;")
+        threads = [threading.Thread(target=flood, args=(n,), daemon=True) for n in range(sessions)]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(2)
+            ran, denied, slowest = 0, 0, 0.0
+            with Connection(cluster) as innocent_conn, Connection(cluster, user="noisy") as noisy_conn:
+                for i in range(20):
+                    start = time.monotonic()
+                    result = innocent_conn.query(f"DELETE FROM victim WHERE id = -{i} AND id < {i}")
+                    slowest = max(slowest, (time.monotonic() - start) * 1000)
+                    denied += bool(result.errors)
+                    ran += not noisy_conn.query(f"DELETE FROM victim /* {i} */").errors
+                    time.sleep(0.05)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(30)
+        counters = daemon.status()["counters"]
+        say(f"{sessions} sessions: innocent ones took {slowest:.0f} ms at most; {counters['sql_parses']} texts parsed, "
+            f"{counters['sql_unread']} not, {counters['kernel_lost_batches']} batches lost")
+        return ran, denied, counters
+
+
+@case
+def a_flood_of_long_texts_does_not_open_the_gate():
+    """One session keeps twenty texts of 4 KB in the air that nothing holds: the next one's DELETE is judged all the same."""
+    ran, denied, counters = beside_floods("open", 1, lambda tag: wide(tag, 190, 100)[:4090], 20)
+    check(not ran, f"{ran} of 20 forbidden statements ran")
+    check(not denied, f"{denied} of 20 innocent statements were denied")
+    check(not counters["verdicts_late"], f"{counters['verdicts_late']} verdicts came late")
+
+
+@case
+def sessions_held_with_long_texts_leave_room_for_others():
+    """Four sessions, each held with texts of 60 KB all the time, and a policy that denies what nobody judged."""
+    ran, denied, _ = beside_floods("closed", 4, lambda tag: wide(tag, 2000, 1500)[:60000], 1)
+    check(not ran, f"{ran} of 20 forbidden statements ran")
+    check(not denied, f"{denied} of 20 innocent statements were denied")
+
+
 if __name__ == "__main__":
     main()

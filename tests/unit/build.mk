@@ -10,3 +10,4 @@ UNIT_SRC += tests/unit/test_core.c tests/unit/test_source_batch.c tests/unit/tes
 UNIT_SRC += tests/unit/test_conn.c tests/unit/test_conn_limits.c tests/unit/test_enforce_hold.c tests/unit/test_golden_pipeline.c
 UNIT_SRC += tests/unit/test_pipeline_statement.c tests/unit/test_pipeline_verdict.c tests/unit/test_conn_verdict.c
 UNIT_SRC += tests/unit/test_keeper_offer.c
+UNIT_SRC += tests/unit/test_source_urgent.c tests/unit/test_pipeline_overload.c

@@ -68,7 +68,7 @@ struct msg_ready {
 
 struct msg_stats {
 	dbf_u64 records, bad_records, facts, sessions_seen, sessions, statements, nested, nested_lost, orphan_replies;
-	dbf_u64 sql_calls, sql_exact_hits, sql_shape_hits, sql_parses, sql_refused, sql_errors;
+	dbf_u64 sql_calls, sql_exact_hits, sql_shape_hits, sql_parses, sql_refused, sql_errors, sql_unread;
 	dbf_u64 sessions_refused, verdicts, denied, would_deny, alerts, record_errors, ring_backlog;
 	dbf_u64 texts_limited, text_bytes;
 };

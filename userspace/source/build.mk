@@ -1,1 +1,1 @@
-LIB_SRC += userspace/source/batch.c userspace/source/ring.c
+LIB_SRC += userspace/source/batch.c userspace/source/ring.c userspace/source/urgent.c

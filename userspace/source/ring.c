@@ -18,6 +18,7 @@ struct ring {
 	const unsigned char *data;
 	size_t bytes;
 	size_t page;
+	uint64_t *taken; /* owned: a bit for each 8 bytes, set where a record was taken out of its turn */
 };
 
 struct ring *ring_open(int map_fd, size_t bytes)
@@ -30,6 +31,9 @@ struct ring *ring_open(int map_fd, size_t bytes)
 		return NULL;
 	r->bytes = bytes;
 	r->page = (size_t)sysconf(_SC_PAGESIZE);
+	r->taken = calloc(bytes / 8 / 64 + 1, sizeof(*r->taken));
+	if (!r->taken)
+		goto fail;
 	r->consumer_pos = mmap(NULL, r->page, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
 	if (r->consumer_pos == MAP_FAILED) {
 		r->consumer_pos = NULL;
@@ -56,6 +60,7 @@ void ring_close(struct ring *ring)
 		munmap(ring->consumer_pos, ring->page);
 	if (ring->producer_pos)
 		munmap(ring->producer_pos, ring->page + 2 * ring->bytes);
+	free(ring->taken);
 	free(ring);
 }
 
@@ -64,24 +69,64 @@ size_t ring_backlog(const struct ring *ring)
 	return __atomic_load_n(ring->producer_pos, __ATOMIC_ACQUIRE) - *ring->consumer_pos;
 }
 
+uint64_t ring_tail(const struct ring *ring)
+{
+	return *ring->consumer_pos;
+}
+
+static uint64_t *taken_word(const struct ring *ring, uint64_t pos, uint64_t *bit)
+{
+	uint64_t at = (pos & (ring->bytes - 1)) / 8;
+
+	*bit = 1ULL << at % 64;
+	return &ring->taken[at / 64];
+}
+
+static bool is_taken(const struct ring *ring, uint64_t pos)
+{
+	uint64_t bit, *word = taken_word(ring, pos, &bit);
+
+	return *word & bit;
+}
+
+void ring_mark_taken(struct ring *ring, uint64_t pos)
+{
+	uint64_t bit, *word = taken_word(ring, pos, &bit);
+
+	*word |= bit;
+}
+
+bool ring_peek(const struct ring *ring, uint64_t pos, const void **record, size_t *len, uint64_t *next)
+{
+	const unsigned char *at = ring->data + (pos & (ring->bytes - 1));
+	uint32_t head;
+
+	if (pos >= __atomic_load_n(ring->producer_pos, __ATOMIC_ACQUIRE))
+		return false;
+	head = __atomic_load_n((const uint32_t *)(const void *)at, __ATOMIC_ACQUIRE);
+	if (head & RING_BUSY)
+		return false;
+	*len = head & ~RING_DISCARD;
+	*next = pos + ((RING_HEADER + *len + 7) & ~7UL);
+	*record = head & RING_DISCARD || is_taken(ring, pos) ? NULL : at + RING_HEADER;
+	return true;
+}
+
 unsigned ring_consume(struct ring *ring, unsigned max, ring_record_fn fn, void *ctx)
 {
-	unsigned long pos = *ring->consumer_pos;
+	uint64_t pos = *ring->consumer_pos, next;
+	const void *record;
 	unsigned done = 0;
+	size_t len;
 
-	while (done < max && pos < __atomic_load_n(ring->producer_pos, __ATOMIC_ACQUIRE)) {
-		const unsigned char *at = ring->data + (pos & (ring->bytes - 1));
-		uint32_t len =
-			__atomic_load_n((const uint32_t *)(const void *)at, __ATOMIC_ACQUIRE);
+	for (; done < max && ring_peek(ring, pos, &record, &len, &next); done++) {
+		uint64_t bit, *word = taken_word(ring, pos, &bit);
 
-		if (len & RING_BUSY)
-			break;
-		if (!(len & RING_DISCARD))
-			fn(ctx, at + RING_HEADER, len);
-		len &= ~RING_DISCARD;
-		pos += (RING_HEADER + len + 7) & ~7UL;
+		if (record)
+			fn(ctx, record, len);
+		*word &= ~bit;
+		pos = next;
 		__atomic_store_n(ring->consumer_pos, pos, __ATOMIC_RELEASE);
-		done++;
 	}
 	return done;
 }

@@ -9,7 +9,9 @@
 #ifndef DBFENCE_SOURCE_RING_H
 #define DBFENCE_SOURCE_RING_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/err.h"
 #include "dbfence/abi/shared.h"
@@ -25,6 +27,17 @@ void ring_close(struct ring *ring);
 
 /* Hand at most @max records to @fn, in order. Returns how many. */
 unsigned ring_consume(struct ring *ring, unsigned max, ring_record_fn fn, void *ctx);
+
+/*
+ * Looking ahead. ring_tail() is where the next record to consume begins; ring_peek() gives the one at
+ * @pos, without taking it, and where the next one begins. False while there is none, or it is still
+ * being written. *record is NULL where there is nothing to read (discarded, or taken already).
+ */
+uint64_t ring_tail(const struct ring *ring);
+bool ring_peek(const struct ring *ring, uint64_t pos, const void **record, size_t *len,
+	       uint64_t *next);
+/* The record at @pos was taken out of its turn: ring_consume() will pass over it. */
+void ring_mark_taken(struct ring *ring, uint64_t pos);
 
 /* Bytes waiting. */
 size_t ring_backlog(const struct ring *ring);

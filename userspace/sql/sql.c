@@ -42,6 +42,7 @@ struct sql_engine {
 	struct sql_stmt joined[LIMIT_SQL_STATEMENTS];	/* of all readings of one text */
 	uint64_t seen[SEEN_SLOTS];
 	uint64_t next_id;			/* of facts */
+	bool unread;				/* texts that are in no cache are not parsed */
 	struct sql_stats stats;
 };
 
@@ -221,6 +222,10 @@ const struct sql_facts *sql_analyze(struct sql_engine *engine, const char *text,
 	}
 	memcpy(shape.hash, engine->lex->shape, sizeof(shape.hash));
 	core = engine->lex->fragile ? NULL : sql_cache_core(engine->cache, &shape);
+	if (!core && engine->unread) {
+		engine->stats.unread++;
+		return give_up(engine, SQL_UNKNOWN_OVERLOAD, 0);
+	}
 	if (!core)
 		return parse(engine, &exact, &shape, text, len);
 	engine->stats.shape_hits++;
@@ -361,6 +366,11 @@ const struct sql_facts *sql_unknown_facts(struct sql_engine *engine, enum sql_un
 {
 	sql_lex_run(engine->lex, text ? text : "", text ? len : 0, true);
 	return give_up(engine, why == SQL_KNOWN ? SQL_UNKNOWN_TRUNCATED : why, effects);
+}
+
+void sql_engine_set_parsing(struct sql_engine *engine, bool parsing)
+{
+	engine->unread = !parsing;
 }
 
 void sql_engine_stats(const struct sql_engine *engine, struct sql_stats *stats)

@@ -146,6 +146,7 @@ enum sql_unknown {
 	SQL_UNKNOWN_TRUNCATED,	  /* the caller had only a part of the text */
 	SQL_UNKNOWN_EMPTY_SOURCE, /* an execution without text (BEGIN ATOMIC body) */
 	SQL_UNKNOWN_RESOURCE,	  /* memory or time ran out */
+	SQL_UNKNOWN_OVERLOAD,	  /* it was not read: see sql_engine_set_parsing() */
 	SQL_UNKNOWN_MAX
 };
 
@@ -171,7 +172,7 @@ struct sql_facts {
 };
 
 struct sql_stats {
-	uint64_t calls, exact_hits, shape_hits, parses, refused, parse_errors;
+	uint64_t calls, exact_hits, shape_hits, parses, refused, parse_errors, unread;
 };
 
 struct sql_engine;
@@ -218,6 +219,9 @@ const struct sql_facts *sql_analyze_mode(struct sql_engine *engine, const char *
  */
 const struct sql_facts *sql_unknown_facts(struct sql_engine *engine, enum sql_unknown why,
 					  uint32_t effects, const char *text, size_t len);
+
+/* Whether texts that are in no cache are parsed, as they are at first; otherwise they are unknown: OVERLOAD. */
+void sql_engine_set_parsing(struct sql_engine *engine, bool parsing);
 
 void sql_engine_stats(const struct sql_engine *engine, struct sql_stats *stats);
 

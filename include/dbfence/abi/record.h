@@ -25,9 +25,14 @@
 #define DBF_NAME_BYTES 64	/* PostgreSQL's NAMEDATALEN */
 #define DBF_MODE_UNKNOWN 0xff	/* a text's mode: a SELECT that runs nested may be a PL/pgSQL expression or assignment */
 
+enum dbf_batch_flag {
+	DBF_BATCH_HOLD = 1,	/* its last fact is the verdict of a hold: somebody stands still */
+	DBF_BATCH_HOLD_LONG = 2,	/* whose text is more than one chunk */
+};
+
 struct dbf_batch {
 	dbf_u16 abi;
-	dbf_u16 flags;
+	dbf_u16 flags;		/* enum dbf_batch_flag */
 	dbf_u32 len;		/* of the whole ring record */
 	dbf_u32 tgid;
 	dbf_u32 postmaster;	/* tgid of the parent */

@@ -36,7 +36,8 @@ struct dbf_hold_slot {
 	dbf_u32 resolver;	/* enum dbf_resolver */
 	dbf_u32 postmaster;
 	dbf_u64 resolved_ns;
-	dbf_u64 pad;
+	dbf_u32 identity_class;	/* of the session; 0 not known */
+	dbf_u32 pad;
 };
 
 enum dbf_count {
