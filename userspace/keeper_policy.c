@@ -297,7 +297,7 @@ static int install(struct keeper *k, const struct offer *o)
 		.max_holds = k->opts.max_holds,
 		.hold_ns = (uint64_t)k->opts.hold_ms * NS_PER_MS,
 		.beat_max_ns = 250 * NS_PER_MS,
-		.gate_execute = o->summary.enforces,
+		.gate_replication = o->summary.replication,
 	};
 	int rc = kernel_set_policy(k->kernel, &config, o->screen);
 

@@ -234,6 +234,8 @@ static void on_session(void *ctx, struct conn_session *s, enum conn_event event,
 
 static uint32_t effects_of_op(const struct conn_stmt *st)
 {
+	if (st->form == CONN_REPLICATION)
+		return SQL_BIT(SQL_REPLICATION);
 	switch (st->op) {
 	case DBF_OP_SELECT:
 		return st->modifying_cte ? SQL_BIT(SQL_READ) | SQL_BIT(SQL_UNKNOWN)
@@ -261,10 +263,9 @@ static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_st
 	if (st->form == CONN_FASTPATH)
 		return sql_unknown_facts(p->sql, SQL_UNKNOWN_EMPTY_SOURCE, SQL_BIT(SQL_PROCEDURAL),
 					 "", 0);
-	if (st->form == CONN_REPLICATION)
-		return sql_unknown_facts(p->sql, SQL_UNKNOWN_SYNTAX, SQL_BIT(SQL_REPLICATION),
-					 st->text, st->captured);
 	sql_engine_set_parsing(p->sql, !p->overloaded || st->has_verdict);
+	if (st->form == CONN_REPLICATION)
+		return sql_analyze_walsender(p->sql, st->text, st->captured, !st->escapes);
 	return sql_analyze_mode(p->sql, st->text, st->captured, !st->escapes, mode);
 }
 

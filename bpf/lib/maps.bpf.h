@@ -95,6 +95,7 @@ struct backend {
 	u32 top_id;	      /* the top-level execution of this cycle, 0 before it */
 	u64 parse_ptr;	      /* the client's text parsed last in this cycle, 0 none */
 	u32 parse_executed;   /* id given to its execution, 0 none yet */
+	u32 replicating;      /* its last text is a replication command */
 	u32 top_in_ddl;	      /* it creates a function: texts inside are only checked */
 	u64 nested_parse_ptr; /* parsed inside, not executed yet */
 	u64 execute_ptr;      /* reported at the Execute gate, not run yet */

@@ -204,6 +204,9 @@ GLOBAL_FN int task_open(struct backend *b, struct dbf_server *srv, bool opening)
 	b->tgid = bpf_get_current_pid_tgid() >> 32;
 	b->session = BPF_CORE_READ(task, group_leader, start_boottime);
 	b->postmaster = BPF_CORE_READ(task, real_parent, tgid);
+	/* One that was there before may be streaming: until its next text it is taken for that. */
+	if (!b->kind)
+		b->replicating = kind == DBF_SESSION_WALSENDER;
 	b->kind = kind;
 	if (kind == DBF_SESSION_IGNORED)
 		return 0;

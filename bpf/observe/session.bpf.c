@@ -94,7 +94,47 @@ int BPF_KPROBE(handle_function_request, u64 msg)
 	return 0;
 }
 
-/* exec_replication_command(const char *cmd_string): a walsender's command, which is not SQL. */
+enum command { COMMAND_SQL, COMMAND_SHOW, COMMAND_REPLICATION };
+
+#define COMMAND_SHOW_WORD ('S' << 24 | 'H' << 16 | 'O' << 8 | 'W')
+
+/*
+ * What a walsender does with its text, enum command. Its own commands begin with a word in capitals with an underscore,
+ * like no SQL; SHOW means there what it means everywhere, but the parser does not see it. What the first bytes do not
+ * tell is a replication command: if it is SQL after all, it is just judged once more when it is parsed.
+ */
+GLOBAL_FN int command_kind(struct backend *b, u64 text)
+{
+	u32 word = 0;
+	long n;
+
+	if (!b)
+		return COMMAND_REPLICATION;
+	n = bpf_probe_read_user_str(b->compare[0], COMPARE_BYTES, (void *)text);
+	for (u32 i = 0; i < COMPARE_BYTES - 1 && i < n; i++) {
+		u8 c = b->compare[0][i];
+
+		if (!word && c && c <= ' ')
+			continue;
+		if (word && c == '_')
+			return COMMAND_REPLICATION;
+		if (c < 'A' || c > 'Z')
+			return word == COMMAND_SHOW_WORD ? COMMAND_SHOW : COMMAND_SQL;
+		word = word >> 24 ? ~0U : word << 8 | c; /* none of ours has five letters and no underscore */
+	}
+	return COMMAND_REPLICATION;
+}
+
+/* True when the text in b->judge.text is to be judged here, and not when it is parsed, or not at all. */
+static __always_inline bool command_is_judged(struct dbf_config *cfg, u32 kind)
+{
+	if (!cfg || !cfg->enforce || kind == COMMAND_SQL)
+		return false;
+	return kind == COMMAND_SHOW || cfg->gate_replication;
+}
+
+/* exec_replication_command(const char *cmd_string): each text that a walsender gets, before the server's check for
+ * interrupts there. What is SQL is parsed next. */
 SEC("uprobe")
 int BPF_KPROBE(exec_replication_command, u64 cmd)
 {
@@ -102,15 +142,26 @@ int BPF_KPROBE(exec_replication_command, u64 cmd)
 	struct backend *b = task_backend(ctx, &srv, false);
 	struct dbf_text *head;
 	struct text t;
+	u32 kind, mode;
 
 	if (!b || !hold_settle(b))
 		return 0;
+	kind = command_kind(b, cmd);
+	mode = kind == COMMAND_REPLICATION ? DBF_MODE_REPLICATION : 0;
+	b->replicating = kind == COMMAND_REPLICATION;
 	head = text_head(b);
-	head->mode = 0;
+	head->mode = mode;
 	head->id = 0;
-	b->execs++;
+	b->execs += kind != COMMAND_SQL;
 	text_fact(b, DBF_FACT_REPLICATION, sizeof(*head), cmd, DBF_TEXT_TOP, &t);
-	emit_flush(b, EMIT_WAKE);
+	if (command_is_judged(config_get(), kind)) {
+		b->judge = (struct judging){
+			.ptr = cmd, .gate = DBF_GATE_REPLICATION, .mode = mode, .top = 1, .text = t
+		};
+		verdict_judge(b, srv);
+	}
+	if (kind != COMMAND_SQL)
+		emit_flush(b, EMIT_WAKE);
 	return 0;
 }
 

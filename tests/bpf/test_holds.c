@@ -53,6 +53,7 @@ void ExecutorRun(void *query_desc);
 void ExecutorEnd(void *query_desc);
 void ProcessUtility(void *stmt, const char *text, bool read_only, int context);
 void secure_write(void *port, void *bytes, size_t len);
+void exec_replication_command(const char *text);
 
 struct one_page InterruptHoldoffCount OWN_PAGE, QueryCancelHoldoffCount OWN_PAGE, CritSectionCount OWN_PAGE,
 	MyProcPort OWN_PAGE, am_walsender OWN_PAGE;
@@ -88,9 +89,14 @@ __attribute__((noinline)) void secure_write(void *port, void *bytes, size_t len)
 	calls += (uint64_t)port + (uint64_t)bytes + len;
 }
 
+__attribute__((noinline)) void exec_replication_command(const char *text)
+{
+	calls += (uint64_t)text + 3;
+}
+
 /* --- a backend ------------------------------------------------------------------------------------------ */
 
-enum order { ORDER_NONE, ORDER_PARSE, ORDER_READY, ORDER_DROP_PAGE, ORDER_TOUCH_PAGE, ORDER_SET };
+enum order { ORDER_NONE, ORDER_PARSE, ORDER_COMMAND, ORDER_INSIDE, ORDER_READY, ORDER_DROP_PAGE, ORDER_TOUCH_PAGE, ORDER_SET };
 
 struct backend { /* shared with the child */
 	pid_t pid;
@@ -121,6 +127,11 @@ static void obey(struct backend *b)
 	switch (b->order) {
 	case ORDER_PARSE:
 		debug_query_string = b->text;
+		raw_parser(b->text, 0);
+		break;
+	case ORDER_COMMAND: exec_replication_command(b->text); break;
+	case ORDER_INSIDE:
+		debug_query_string = NULL;
 		raw_parser(b->text, 0);
 		break;
 	case ORDER_READY: secure_write(port, ready, sizeof(ready)); break;
@@ -230,10 +241,15 @@ static bool tell(struct backend *b, enum order order)
 	return true;
 }
 
-static bool parse(struct backend *b, const char *text)
+static bool tell_text(struct backend *b, enum order order, const char *text)
 {
 	snprintf(b->text, sizeof(b->text), "%s", text);
-	return tell(b, ORDER_PARSE);
+	return tell(b, order);
+}
+
+static bool parse(struct backend *b, const char *text)
+{
+	return tell_text(b, ORDER_PARSE, text);
 }
 
 static void wait_done(struct backend *b)
@@ -801,7 +817,101 @@ static void test_holds_storm(void)
 	tear_down();
 }
 
+/* Held as a command, and allowed; or not held. */
+static bool command_is_held(struct backend *b, const char *text)
+{
+	struct dbf_verdict v;
+
+	if (tell_text(b, ORDER_COMMAND, text))
+		return false;
+	v = last_verdict(b);
+	CHECK_INT(v.gate, DBF_GATE_REPLICATION);
+	resolve(b, DBF_HOLD_ALLOWED);
+	wait_done(b);
+	return true;
+}
+
+/* What a walsender gets: its own commands are judged where they come in, what is SQL where it is parsed. */
+static void test_holds_commands(void)
+{
+	static char blanks[3][300];
+	static const struct {
+		const char *text;
+		bool held;
+	} rows[] = {
+		{ "BASE_BACKUP", true },   { " \n\tSTART_REPLICATION 0/0", true }, { "A_", true },
+		{ "SHOW port", true },     { "SHOW", true },    { "SHOWS_IT", true },   { "SHOWN", false },
+		{ "show port", false },    { "SELECT 1", false }, { "base_backup", false }, { "DROP", false },
+		{ "_BASE", false },        { "-- BASE_BACKUP", false }, { "", false }, { "  ", false },
+		{ blanks[0], true },       { blanks[1], true }, { blanks[2], false },
+	};
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, 8))
+		return;
+	snprintf(blanks[0], sizeof(blanks[0]), "%255sSELECT 1", "");
+	snprintf(blanks[1], sizeof(blanks[1]), "%200sBASE_BACKUP", "");
+	snprintf(blanks[2], sizeof(blanks[2]), "%200sSELECT 1", "");
+	b = backend_new();
+	CHECK_MSG(!command_is_held(b, "BASE_BACKUP"), "held, and no rule is about it");
+	CHECK_INT(counted(DBF_COUNT_CANDIDATES), 0);
+	t.config.gate_replication = 1;
+	CHECK_INT(kernel_set_policy(t.k, &t.config, &screen), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		CHECK_MSG(command_is_held(b, rows[i].text) == rows[i].held, "'%s' was %sheld", rows[i].text,
+			  rows[i].held ? "not " : "");
+	backend_end(b);
+	tear_down();
+}
+
+/* A walsender that streams is neither stopped nor signalled by what runs inside; its SQL is, once it is back. */
+static void test_holds_streaming(void)
+{
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, 8))
+		return;
+	t.config.gate_replication = 1;
+	CHECK_INT(kernel_set_policy(t.k, &t.config, &screen), 0);
+	b = backend_new();
+	CHECK(command_is_held(b, "START_REPLICATION 0/0"));
+	CHECK_MSG(tell_text(b, ORDER_INSIDE, "SELECT 1"), "held while it streams");
+	t.v->keeper_beat_ns = 0; /* nobody could judge it */
+	t.config.beat_max_ns = NS_PER_MS;
+	CHECK_INT(kernel_set_policy(t.k, &t.config, &screen), 0);
+	CHECK(tell_text(b, ORDER_INSIDE, "SELECT 2"));
+	CHECK_INT(b->interrupts, 0);
+	CHECK(tell_text(b, ORDER_COMMAND, "SELECT 3"));
+	CHECK(tell_text(b, ORDER_INSIDE, "SELECT 4"));
+	CHECK_INT(b->interrupts, 1);
+	backend_end(b);
+	tear_down();
+}
+
+/* A walsender that streamed before the probes were there: what it was told is not known. */
+static void test_holds_found_streaming(void)
+{
+	struct backend *b;
+
+	if (!set_up(RING_BYTES, true, 8))
+		return;
+	am_walsender.flag = true;
+	b = backend_new();
+	am_walsender.flag = false;
+	CHECK_MSG(tell_text(b, ORDER_INSIDE, "SELECT 1"), "held, though it may be streaming");
+	CHECK(tell_text(b, ORDER_COMMAND, "SELECT 2"));
+	CHECK_MSG(!tell_text(b, ORDER_INSIDE, "SELECT 2"), "its SQL is not judged");
+	resolve(b, DBF_HOLD_ALLOWED);
+	wait_done(b);
+	CHECK_INT(b->interrupts, 0);
+	backend_end(b);
+	tear_down();
+}
+
 static const struct test_case cases[] = {
+	{ "holds_found_streaming", test_holds_found_streaming },
+	{ "holds_commands", test_holds_commands },
+	{ "holds_streaming", test_holds_streaming },
 	{ "holds_foreign_continue", test_holds_foreign_continue },
 	{ "holds_sequence_wraps", test_holds_sequence_wraps },
 	{ "holds_server_stops", test_holds_server_stops },

@@ -36,6 +36,10 @@ spec:
       when:
         function_risk: [file]
       action: deny
+    - name: no-replication
+      when:
+        commands: ["*_*"]
+      action: deny
 """
 BEFORE = """
 CREATE TABLE numbers AS SELECT g AS id FROM generate_series(1, 35) g;
@@ -194,6 +198,22 @@ def what_is_denied_is_stopped(smoke, early):
     check(not [r for r in denied if field(r, "decision.by_fail_mode")], "something was denied unjudged")
 
 
+def replication_is_stopped(smoke):
+    """The walsender's gate: held, then by the cache; SQL over the same connection is none of its business."""
+    texts = ["IDENTIFY_SYSTEM", "BASE_BACKUP", "CREATE_REPLICATION_SLOT made PHYSICAL",
+             "START_REPLICATION PHYSICAL 0/0", *(["UPLOAD_MANIFEST"] if smoke.major >= 17 else [])]
+    with Connection(smoke.cluster, replication="database") as conn:
+        for text in texts * 2:
+            result = conn.query(text)
+            smoke.refused(result, text)
+            check(not result.rows and not result.copied, f"{text} began: {vars(result)}")
+        check(conn.must("SELECT count(*) FROM pg_replication_slots") == [["0"]], "a slot was made")
+        pid = conn.pid
+    smoke.read()
+    found = [(field(r, "statement.gate"), r["outcome"]) for r in smoke.records if field(r, "server.pid") == pid]
+    check(found == [("replication", "prevented")] * 2 * len(texts) + [("parse", "executed")], found)
+
+
 def supported(major):
     bindir = server_of(major)
     with Cluster(bindir=bindir, name=f"pg{major}") as cluster:
@@ -212,6 +232,7 @@ def supported(major):
             daemon.write_policy("p.yaml", POLICY)
             daemon.reload()
             what_is_denied_is_stopped(smoke, early)
+            replication_is_stopped(smoke)
             check(not cluster.stopped_backends(), "a backend stayed stopped")
         say(f"{done.stdout.strip()}: {len(smoke.records)} records")
 

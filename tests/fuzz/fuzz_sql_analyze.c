@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The whole engine on any bytes; the first one chooses standard_conforming_strings and, by the three bits above it, how
- * the text is read: raw_parser's modes, from 6 on not known. One engine keeps its caches over
+ * the text is read: raw_parser's modes, 6 when that is not known, 7 as a walsender's. One engine keeps its caches over
  * all inputs, another one has no cache to speak of: whatever the first one remembers must equal what the second
  * one finds out anew.
  */
@@ -66,6 +66,13 @@ static void check_facts(const struct sql_facts *a, const struct sql_facts *b, si
 	require((all & ~a->effects) == 0);
 }
 
+static const struct sql_facts *analyze(struct sql_engine *engine, const char *text, size_t len, bool standard,
+				       unsigned mode)
+{
+	return mode == 7 ? sql_analyze_walsender(engine, text, len, standard) :
+			   sql_analyze_mode(engine, text, len, standard, mode);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint8_t key[16] = "fuzz";
@@ -91,8 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		/* Push the text out of the one entry that the second engine has. */
 		sql_analyze(fresh, "SELECT 1; SELECT 2", 18, true);
-		known = sql_analyze_mode(engine, text, size - 1, standard, mode);
-		found = sql_analyze_mode(fresh, text, size - 1, standard, mode);
+		known = analyze(engine, text, size - 1, standard, mode);
+		found = analyze(fresh, text, size - 1, standard, mode);
 		/* The grammar refuses a few numbers by their value (float(99)), as the server does: that may go unseen. */
 		if (found->unknown != SQL_UNKNOWN_SYNTAX || known->unknown != SQL_KNOWN)
 			check_facts(known, found, size - 1);

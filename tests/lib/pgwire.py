@@ -30,6 +30,7 @@ class Result:
     def __init__(self):
         self.tags, self.rows, self.errors = [], [], []
         self.status = ""
+        self.copied = 0  # CopyData messages
         self.suspended = 0
 
     @property
@@ -45,7 +46,7 @@ class Connection:
     """One session. `pid` is the backend's. Usable as a context manager."""
 
     def __init__(self, cluster, transport="unix", database="postgres", user="postgres", application="pgwire",
-                 timeout=30):
+                 timeout=30, replication=None):
         self.transport = transport
         if transport == "unix":
             self.sock = socket.socket(socket.AF_UNIX)
@@ -65,8 +66,11 @@ class Connection:
         self.buffer = b""
         self.pid = 0
         body = struct.pack("!I", 196608)
-        for key, value in (("user", user), ("database", database), ("application_name", application),
-                           ("client_encoding", "UTF8")):
+        parameters = [("user", user), ("database", database), ("application_name", application),
+                      ("client_encoding", "UTF8")]
+        if replication:  # "database" or "true"
+            parameters.append(("replication", replication))
+        for key, value in parameters:
             body += _text(key) + _text(value)
         self.sock.sendall(struct.pack("!I", len(body) + 5) + body + b"\0")
         result = self.read()
@@ -168,6 +172,11 @@ class Connection:
                 result.tags.append(body[:-1].decode("ascii"))
             elif kind == b"D":
                 result.rows.append(self._row(body))
+            elif kind == b"d":
+                result.copied += 1
+            elif kind == b"W":  # a stream without an end: ask for one
+                result.copied += 1
+                self.send(self.message(b"c"))
             elif kind == b"s":
                 result.suspended += 1
             elif kind == b"K":

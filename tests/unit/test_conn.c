@@ -917,6 +917,99 @@ static void test_conn_ends(void)
 	      "session close 57P01 terminating\n");
 }
 
+/* --- replication commands --- */
+
+static void add_command(struct facts *f, const char *text)
+{
+	add_text(f, DBF_FACT_REPLICATION, text, DBF_TEXT_TOP, 0);
+}
+
+/* The parser gets the very text that the walsender got. */
+static void add_command_parsed(struct facts *f, const char *text)
+{
+	add_command(f, text);
+	f->ptr -= 0x100;
+	add_parse(f, text);
+}
+
+static void make_commands(struct facts *f)
+{
+	opened(f);
+	add_command(f, "BASE_BACKUP whole");
+	add_reply(f, 'C', "SELECT", 7, 1);
+	add_reply(f, 'C', "SELECT", 7, 1);
+	add_reply(f, 'H', "\0\0", 3, 0);
+	add_reply(f, 'C', "SELECT", 7, 90);
+	add_ready(f, 'I');
+	add_command(f, "BASE_BACKUP half");
+	add_reply(f, 'C', "SELECT", 7, 1);
+	add_reply(f, 'H', "\0\0", 3, 0);
+	add_failed(f, "ERROR", "58030", "no disk");
+	add_ready(f, 'I');
+	add_command(f, "BASE_BACKUP denied");
+	add_verdict(f, DBF_GATE_REPLICATION, DBF_HOW_CACHE, DBF_ACTION_DENY, 0, 0);
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'I');
+	add_command(f, "BASE_BACKUP held");
+	add_verdict(f, DBF_GATE_REPLICATION, DBF_HOW_HOLD, DBF_ACTION_NONE, 0, 4);
+	add_settled(f, 4, DBF_ACTION_DENY, DBF_BY_KEEPER);
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'I');
+	add_command(f, "READ_REPLICATION_SLOT mistyped");
+	add_failed(f, "ERROR", "42601", "syntax");
+	add_ready(f, 'I');
+	/* What was denied and answers all the same had begun. */
+	add_command(f, "START_REPLICATION late");
+	add_verdict(f, DBF_GATE_REPLICATION, DBF_HOW_CACHE, DBF_ACTION_DENY, 0, 0);
+	add_reply(f, 'W', "\0\0", 3, 0);
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'I');
+	add_command(f, "START_REPLICATION");
+	add_reply(f, 'W', "\0\0", 3, 0);
+	add_exit(f, 0);
+}
+
+static void make_commands_that_are_sql(struct facts *f)
+{
+	opened(f);
+	add_command_parsed(f, "SELECT 1");
+	add_run(f, 1, DBF_OP_SELECT, false);
+	add_tag(f, "SELECT 1");
+	add_ready(f, 'I');
+	add_command_parsed(f, "DROP");
+	add_verdict(f, DBF_GATE_PARSE, DBF_HOW_CACHE, DBF_ACTION_DENY, 0, 0);
+	add_failed(f, "ERROR", "57014", "canceling");
+	add_ready(f, 'I');
+	add_command(f, "SELECT 2");	/* without a database */
+	add_failed(f, "ERROR", "0A000", "not here");
+	add_ready(f, 'I');
+	add_command(f, "SHOW x");
+	add_tag(f, "SHOW");
+	add_ready(f, 'I');
+	add_exit(f, 0);
+}
+
+static void test_conn_commands(void)
+{
+	check("commands", make_commands,
+	      OPEN "1 replication 'BASE_BACKUP whole' executed [SELECT] [SELECT] [SELECT] x1+\n"
+		   "2 replication 'BASE_BACKUP half' failed 58030 (no disk) [SELECT] x2-\n"
+		   "3 replication 'BASE_BACKUP denied' prevented 57014 (canceling) execs=0 replication/cache/deny x3-\n"
+		   "hold 4:9 'BASE_BACKUP held'\n"
+		   "4 replication 'BASE_BACKUP held' prevented 57014 (canceling) execs=0 replication/hold/deny/1 x4-\n"
+		   "5 replication 'READ_REPLICATION_SLOT mistyped' failed 42601 (syntax) execs=0 x5-\n"
+		   "6 replication 'START_REPLICATION late' cancelled 57014 (canceling) replication/cache/deny x6-\n"
+		   "7 replication 'START_REPLICATION' aborted x7\n"
+		   "x7 unknown, 1 statements, xid 0, implicit\n"
+		   "session close exit 0\n");
+	check("commands that are SQL", make_commands_that_are_sql,
+	      OPEN "1 simple 'SELECT 1' executed [SELECT 1] rows=1 x1+\n"
+		   "2 simple 'DROP' prevented 57014 (canceling) execs=0 parse/cache/deny x2-\n"
+		   "3 replication 'SELECT 2' failed 0A000 (not here) execs=0 x3-\n"
+		   "4 replication 'SHOW x' executed [SHOW] x4+\n"
+		   "session close exit 0\n");
+}
+
 static void make_gap(struct facts *f)
 {
 	opened(f);
@@ -1059,6 +1152,7 @@ static const struct test_case cases[] = {
 	{ "conn_transactions", test_conn_transactions },
 	{ "conn_transactions_inside", test_conn_transactions_inside },
 	{ "conn_ends", test_conn_ends },
+	{ "conn_commands", test_conn_commands },
 	{ "conn_gap", test_conn_gap },
 	{ "conn_times", test_conn_times },
 	{ "conn_background", test_conn_background },

@@ -599,7 +599,66 @@ static void test_done(void)
 	engine = NULL;
 }
 
+/* Rules on what they are see them; rules on anything else leave them alone, whatever their words are. */
+static void test_replication_commands(void)
+{
+	static const char *const commands[] = {
+	    "ALTER_REPLICATION_SLOT kept (FAILOVER)", "BASE_BACKUP (LABEL 'x')",
+	    "CREATE_REPLICATION_SLOT kept PHYSICAL", "DROP_REPLICATION_SLOT kept", "IDENTIFY_SYSTEM",
+	    "READ_REPLICATION_SLOT kept", "START_REPLICATION SLOT \"kept\" 0/3000000 TIMELINE 1",
+	    "TIMELINE_HISTORY 2", "UPLOAD_MANIFEST"};
+	static const struct {
+		const char *when;
+		bool concerns;
+	} rules[] = {
+	    {"effects: [replication]", true},
+	    {"effects: [read, bulk_export]", true},
+	    {"commands: ['BASE_BACKUP']", true},
+	    {"commands: ['DROP *', '*SLOT']", true},
+	    {"objects: [kept]", true},
+	    {"unknown: true", true},
+	    {"identity: {db_user: [x]}", true},
+	    {"effects: [schema_destroy, modify, delete]", false},
+	    {"effects: [read], columns: [ssn]", false},
+	    {"columns: ['*.ssn']", false},
+	    {"function_risk: [file]", false},
+	    {"commands: ['DROP *']", false},
+	    {"selective: false", false},
+	};
+	struct policy_summary summary;
+
+	for (unsigned i = 0; i < COUNT(commands); i++) {
+		const struct sql_facts *facts =
+		    sql_analyze_walsender(the_engine(), commands[i], strlen(commands[i]), true);
+
+		CHECK_INT(facts->unknown, SQL_KNOWN);
+		check_effects(facts, commands[i]);
+		check_facts(facts, commands[i]);
+	}
+	for (unsigned i = 0; i < COUNT(rules); i++) {
+		struct policy_set *set = load_rule(rules[i].when);
+
+		if (!set)
+			continue;
+		policy_set_summary(set, &summary);
+		CHECK_MSG(summary.replication == rules[i].concerns, "{%s}: replication is %d", rules[i].when,
+			  summary.replication);
+		policy_set_force_mode(set, POLICY_SHADOW);
+		policy_set_summary(set, &summary);
+		CHECK(!summary.replication);
+		policy_set_free(set);
+	}
+	mixed = load_two("effects: [modify, delete, session]", "effects: [schema_destroy, schema_create, transaction]");
+	if (mixed && CHECK_INT(policy_compile_screen(mixed, &screen), 0))
+		for (unsigned i = 0; i < COUNT(commands); i++)
+			CHECK_MSG(screen_look(&screen, commands[i], strlen(commands[i])) == NOTHING, "a candidate: %s",
+				  commands[i]);
+	policy_set_free(mixed);
+	mixed = NULL;
+}
+
 static const struct test_case cases[] = {
+    {"replication_commands", test_replication_commands},
     {"effects", test_effects},	   {"everything_named", test_everything_named},
     {"shipped", test_shipped},	   {"hidden_names", test_hidden_names},
     {"shapes", test_shapes},	   {"too_many_words", test_too_many_words},

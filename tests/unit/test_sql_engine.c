@@ -493,7 +493,69 @@ static void test_modes_that_do_not_fit(void)
 	free(text);
 }
 
+/* What a walsender gets. The slot is NULL where there is none; ALL of the effects. */
+static void test_replication_commands(void)
+{
+	static const struct {
+		const char *text, *command, *slot;
+		uint32_t effects;
+	} rows[] = {
+#define REPL SQL_BIT(SQL_REPLICATION)
+		{ "IDENTIFY_SYSTEM", "IDENTIFY_SYSTEM", NULL, REPL },
+		{ "  \n\tIDENTIFY_SYSTEM;", "IDENTIFY_SYSTEM", NULL, REPL },
+		{ "BASE_BACKUP ( LABEL 'x', TARGET 'client')", "BASE_BACKUP", NULL, REPL | SQL_BIT(SQL_BULK_EXPORT) },
+		{ "BASE_BACKUP(LABEL 'x')", "BASE_BACKUP", NULL, REPL | SQL_BIT(SQL_BULK_EXPORT) },
+		{ "TIMELINE_HISTORY 3", "TIMELINE_HISTORY", NULL, REPL },
+		{ "UPLOAD_MANIFEST", "UPLOAD_MANIFEST", NULL, REPL },
+		{ "START_REPLICATION 0/0", "START_REPLICATION", NULL, REPL },
+		{ "START_REPLICATION PHYSICAL 0/0", "START_REPLICATION", NULL, REPL },
+		{ "START_REPLICATION SLOT a_1 PHYSICAL 0/0 TIMELINE 1", "START_REPLICATION", "a_1", REPL },
+		{ "START_REPLICATION SLOT \"a\"\"b\" LOGICAL 0/0 (\"p\" 'v')", "START_REPLICATION", "a\"b", REPL },
+		{ "CREATE_REPLICATION_SLOT \"s\" TEMPORARY PHYSICAL", "CREATE_REPLICATION_SLOT", "s", REPL },
+		{ "DROP_REPLICATION_SLOT s WAIT", "DROP_REPLICATION_SLOT", "s", REPL },
+		{ "READ_REPLICATION_SLOT s", "READ_REPLICATION_SLOT", "s", REPL },
+		{ "ALTER_REPLICATION_SLOT s (FAILOVER)", "ALTER_REPLICATION_SLOT", "s", REPL },
+		/* Not understood */
+		{ "DROP_REPLICATION_SLOT", NULL, NULL, REPL },
+		{ "DROP_REPLICATION_SLOT \"s", NULL, NULL, REPL },
+		{ "DROP_REPLICATION_SLOT \"\"", NULL, NULL, REPL },
+		{ "START_REPLICATION SLOT 'a'", NULL, NULL, REPL },
+		{ "DROP_REPLICATION_SLOT aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL, NULL,
+		  REPL },
+		{ "NEW_COMMAND x", NULL, NULL, REPL },
+		{ "BASE_BACKUPS", NULL, NULL, REPL },
+		/* SQL */
+		{ "base_backup", NULL, NULL, 0 },
+		{ "/* */ BASE_BACKUP", NULL, NULL, 0 },
+		{ "_A", NULL, NULL, 0 },
+		{ "SHOW port", "SHOW", "port", SQL_BIT(SQL_READ) },
+		{ "DROP TABLE t", "DROP TABLE", "t", SQL_BIT(SQL_SCHEMA_DESTROY) },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const char *text = rows[i].text;
+		const struct sql_facts *facts = sql_analyze_walsender(engine, text, strlen(text), true);
+		const struct sql_stmt *stmt = facts->stmts;
+		uint32_t unknown = rows[i].command ? 0 : SQL_BIT(SQL_UNKNOWN);
+
+		CHECK_MSG(facts->effects == (rows[i].effects | unknown), "%s: effects %x", text, facts->effects);
+		CHECK_MSG(facts->unknown == (unknown ? SQL_UNKNOWN_SYNTAX : SQL_KNOWN), "%s: %s", text,
+			  sql_unknown_name(facts->unknown));
+		CHECK_MSG(strlen(facts->fingerprint) == 16, "%s: %s", text, facts->fingerprint);
+		if (unknown || !CHECK_MSG(facts->stmt_cnt == 1, "%s: %u statements", text, facts->stmt_cnt))
+			continue;
+		CHECK_STR(stmt->command, rows[i].command);
+		CHECK_INT(stmt->effects, rows[i].effects);
+		CHECK_MSG(!stmt->object_cnt == !rows[i].slot &&
+				  (!rows[i].slot || !strcmp(stmt->objects[0].name, rows[i].slot)),
+			  "%s: slot %s", text, stmt->object_cnt ? stmt->objects[0].name : "none");
+	}
+	CHECK_STR(sql_analyze_walsender(engine, "BASE_BACKUP (LABEL 'secret')", 28, true)->masked,
+		  "BASE_BACKUP (LABEL ?)");
+}
+
 static const struct test_case cases[] = {
+	{ "replication_commands", test_replication_commands },
 	{ "modes_find_what_is_called", test_modes_find_what_is_called },
 	{ "modes_keep_the_text_as_it_came", test_modes_keep_the_text_as_it_came },
 	{ "modes_are_joined_when_not_known", test_modes_are_joined_when_not_known },

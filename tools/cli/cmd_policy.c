@@ -476,7 +476,7 @@ static int explain_run(const struct explain *explain, const char *sql, size_t le
 	engine = new_engine();
 	if (!engine)
 		goto out;
-	explain_print(explain, set, sql_analyze(engine, sql, len, true));
+	explain_print(explain, set, sql_analyze_walsender(engine, sql, len, true));
 	code = CLI_DONE;
 out:
 	sql_engine_free(engine);

@@ -252,6 +252,23 @@ static void next_statement(struct conn_table *t, struct conn_session *s, uint64_
 	stmt_end_cycle(t, s, 'T', ts);
 }
 
+/* A walsender's text that is parsed is SQL after all: the statement that stands for it, or NULL. */
+static struct stmt *command_is_sql(struct conn_state *cs, uint64_t ptr)
+{
+	struct stmt *st = cs->top_cnt ? cs->tops[cs->top_cnt - 1] : NULL;
+
+	if (!st || st->pub.form != CONN_REPLICATION || st->state != STMT_RUNNING || st->ptr != ptr)
+		return NULL;
+	st->pub.form = CONN_SIMPLE;
+	st->pub.has_verdict = false;
+	st->state = STMT_PARSED;
+	cs->text_target = cs->judged = st;
+	cs->text_check = NULL;
+	if (cs->held == st)
+		cs->held = NULL;
+	return st;
+}
+
 static void fact_parse(struct conn_table *t, struct conn_session *s, const struct batch_fact *f)
 {
 	const struct dbf_text *text = f->head;
@@ -260,6 +277,12 @@ static void fact_parse(struct conn_table *t, struct conn_session *s, const struc
 
 	if (top)
 		next_statement(t, s, f->ts);
+	st = top ? command_is_sql(s->state, text->ptr) : NULL;
+	if (st) {
+		take_text(t, st, text, f->bytes, f->len);
+		s->state->current = st;
+		return;
+	}
 	st = stmt_new(t, s, top ? CONN_SIMPLE : CONN_NESTED, f->ts);
 	if (!st)
 		return;
@@ -554,11 +577,13 @@ static void fact_rare(struct conn_table *t, struct conn_session *s, const struct
 	st = stmt_new(t, s, f->kind == DBF_FACT_FASTPATH ? CONN_FASTPATH : CONN_REPLICATION, f->ts);
 	if (!st)
 		return;
-	if (f->kind == DBF_FACT_REPLICATION)
+	if (f->kind == DBF_FACT_REPLICATION) { /* whether it begins is for its replies to say */
 		take_text(t, st, f->head, f->bytes, f->len);
-	st->pub.fastpath_oid = f->arg;
-	st->pub.began = true;
-	st->pub.executions = 1;
+	} else {
+		st->pub.fastpath_oid = f->arg;
+		st->pub.began = true;
+		st->pub.executions = 1;
+	}
 	st = stmt_add_top(t, s, st);
 	if (st)
 		st->state = STMT_RUNNING;

@@ -218,12 +218,32 @@ static void reply_parameter(struct conn_session *s)
 		s->standard_strings = strcmp(value, "off") != 0;
 }
 
+/*
+ * Whatever a replication command answers but an error shows that it began; and what comes behind a completion, that it
+ * goes on: BASE_BACKUP has several.
+ */
+static void reply_of_command(struct conn_state *cs)
+{
+	struct stmt *st = cs->top_cnt ? cs->tops[cs->top_cnt - 1] : NULL;
+	bool data = cs->reply.rows || cs->reply.type == 'G' || cs->reply.type == 'H' || cs->reply.type == 'W';
+
+	if (!st || st->pub.form != CONN_REPLICATION || st->state == STMT_LOST || st->pub.sqlstate[0])
+		return;
+	if (data || cs->reply.type == 'C') {
+		st->pub.began = true;
+		st->pub.executions = 1;
+	}
+	if (data || cs->reply.type == 'C' || cs->reply.type == 'E')
+		st->state = STMT_RUNNING;
+}
+
 static void reply_done(struct conn_table *t, struct conn_session *s, uint64_t ts)
 {
 	struct conn_state *cs = s->state;
 	struct stmt *st;
 
 	cs->reply_open = false;
+	reply_of_command(cs);
 	switch (cs->reply.type) {
 	case 'C': reply_complete(t, s, ts); break;
 	case 'V':

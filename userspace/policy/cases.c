@@ -143,7 +143,8 @@ static int run_case(struct run *run, const struct yaml_node *item, const struct 
 		judge(run, item, sql_unknown_facts(run->engine, unknown, 0, sql, strlen(sql)),
 		      &who);
 	} else {
-		judge(run, item, sql_analyze(run->engine, sql, strlen(sql), true), &who);
+		judge(run, item, sql_analyze_walsender(run->engine, sql, strlen(sql), true),
+		      &who);
 	}
 	return 0;
 }

@@ -3,8 +3,8 @@
  * The gate table of the PostgreSQL server vantage.
  *
  * At the top level every statement has a gate that works: the parser for text, the activity report
- * of Execute for what was prepared earlier. The server checks for interrupts between either and the
- * first effect.
+ * of Execute for what was prepared earlier, the entry of a replication command. The server checks
+ * for interrupts between each and the first effect.
  *
  * Inside functions and DO blocks there is no such check before a utility command. SELECT and data
  * changes check in each plan node; the commands marked FULL below check before they write (most
@@ -109,6 +109,16 @@ static const struct tag {
     {"ALTER TABLE", GUARANTEE_ROLLED_BACK,
      E(SCHEMA_ALTER) | E(SCHEMA_DESTROY) | E(PRIVILEGE) | E(SCHEMA_CREATE) | E(REPLICATION)},
     {"CREATE TABLE AS", GUARANTEE_FULL, E(SCHEMA_CREATE) | E(READ) | E(WRITE)},
+    /* A walsender's own, and the only ones with an underscore. Inside functions they are no commands. */
+    {"ALTER_REPLICATION_SLOT", GUARANTEE_REFUSED, E(REPLICATION)},
+    {"BASE_BACKUP", GUARANTEE_REFUSED, E(REPLICATION) | E(BULK_EXPORT)},
+    {"CREATE_REPLICATION_SLOT", GUARANTEE_REFUSED, E(REPLICATION)},
+    {"DROP_REPLICATION_SLOT", GUARANTEE_REFUSED, E(REPLICATION)},
+    {"IDENTIFY_SYSTEM", GUARANTEE_REFUSED, E(REPLICATION)},
+    {"READ_REPLICATION_SLOT", GUARANTEE_REFUSED, E(REPLICATION)},
+    {"START_REPLICATION", GUARANTEE_REFUSED, E(REPLICATION)},
+    {"TIMELINE_HISTORY", GUARANTEE_REFUSED, E(REPLICATION)},
+    {"UPLOAD_MANIFEST", GUARANTEE_REFUSED, E(REPLICATION)},
 };
 
 /* CREATE, ALTER and DROP of everything else. */
@@ -289,6 +299,18 @@ static bool tag_concerns(const struct rule *rule, const struct tag *tag)
 		return true;
 	for (unsigned i = 0; i < m->command_cnt; i++)
 		if (glob_match(&m->commands[i], tag->tag))
+			return true;
+	return false;
+}
+
+bool policy_rule_concerns_commands(const struct rule *rule)
+{
+	const struct facts_matcher *m = &rule->when.facts;
+
+	if (m->keys & (FACT_BIT(FACT_COLUMNS) | FACT_BIT(FACT_FUNCTIONS) | FACT_BIT(FACT_FUNCTION_RISK)))
+		return false; /* they have none */
+	for (unsigned i = 0; i < COUNT(tags); i++)
+		if (strchr(tags[i].tag, '_') && tag_concerns(rule, &tags[i]))
 			return true;
 	return false;
 }

@@ -32,7 +32,12 @@ const char *policy_guarantee_reason(enum guarantee_reason reason);
 enum policy_guarantee policy_guarantee_for(const char *tag, enum guarantee_place place,
 					   enum guarantee_reason *reason);
 
-/* All command tags of PostgreSQL 13 to 18 that a client can send; NULL behind the last. */
+struct rule;
+
+/* Could a replication command make the rule's `when` hold? */
+bool policy_rule_concerns_commands(const struct rule *rule);
+
+/* All command tags of PostgreSQL 13 to 18 that a client can send, replication commands too; NULL behind the last. */
 const char *policy_command_tag_at(unsigned idx);
 
 struct policy_rule_info {

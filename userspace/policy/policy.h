@@ -108,6 +108,7 @@ struct policy_summary {
 	unsigned policies, rules, enforcing_rules;
 	bool enforces;	     /* some rule in enforce mode denies or kills */
 	bool fails_closed;   /* some such rule is on_failure: closed */
+	bool replication;    /* some such rule may match a replication command */
 	bool needs_identity; /* some such rule matches on identity or names an exception */
 	uint64_t generation;
 };

@@ -3,6 +3,7 @@
  * the report. */
 #include "policy/set.h"
 
+#include "policy/guarantee.h"
 #include "policy/yaml.h"
 
 #include <dirent.h>
@@ -61,6 +62,7 @@ void policy_set_summary(const struct policy_set *set, struct policy_summary *sum
 			summary->enforcing_rules++;
 			summary->enforces = true;
 			summary->fails_closed |= rule->policy->on_failure == POLICY_FAIL_CLOSED;
+			summary->replication |= policy_rule_concerns_commands(rule);
 			summary->needs_identity |=
 			    rule->policy->match.cnt || rule->when.who.cnt || rule->has_unless;
 		}

@@ -19,6 +19,7 @@
 
 #include "sql/sql_cache.h"
 #include "sql/sql_parse.h"
+#include "sql/sql_replication.h"
 
 #define SEEN_SLOTS 4096
 #define SHORT_TEXT 512 /* up to here a pass of the lexer is cheaper than a large cache's misses */
@@ -40,6 +41,8 @@ struct sql_engine {
 	struct sql_facts facts;			/* the last answer, when no cache holds it */
 	struct sql_stmt stmts[LIMIT_SQL_STATEMENTS];
 	struct sql_stmt joined[LIMIT_SQL_STATEMENTS];	/* of all readings of one text */
+	struct sql_replication command;			/* of the last answer, when it was one */
+	struct sql_object slot;				/* its slot */
 	uint64_t seen[SEEN_SLOTS];
 	uint64_t next_id;			/* of facts */
 	bool unread;				/* texts that are in no cache are not parsed */
@@ -359,6 +362,32 @@ const struct sql_facts *sql_analyze_mode(struct sql_engine *engine, const char *
 	engine->facts = facts;
 	engine->shown = NULL;
 	return &engine->facts;
+}
+
+/* Commands are rare, and read faster than looked up: nothing is remembered. */
+const struct sql_facts *sql_analyze_walsender(struct sql_engine *engine, const char *text, size_t len,
+					      bool standard_strings)
+{
+	struct sql_replication *cmd = &engine->command;
+	struct sql_facts *facts = &engine->facts;
+	struct sql_stmt *stmt = engine->joined;
+	enum sql_unknown why;
+
+	if (!sql_replication_read(text, len, cmd))
+		return sql_analyze(engine, text, len, standard_strings);
+	sql_lex_run(engine->lex, text, len, standard_strings);
+	why = engine->lex->refused;
+	give_up(engine, why == SQL_KNOWN ? SQL_UNKNOWN_SYNTAX : why, cmd->effects);
+	if (why != SQL_KNOWN || !cmd->command)
+		return facts;
+	facts->unknown = SQL_KNOWN;
+	facts->effects = cmd->effects;
+	engine->slot = (struct sql_object){ .kind = SQL_OBJ_OTHER, .name = cmd->slot, .effects = SQL_BIT(SQL_REPLICATION) };
+	*stmt = (struct sql_stmt){ .command = cmd->command, .effects = cmd->effects, .objects = &engine->slot,
+				   .object_cnt = cmd->slot[0] != 0, .off = cmd->off, .len = len - cmd->off };
+	facts->stmts = stmt;
+	facts->stmt_cnt = 1;
+	return facts;
 }
 
 const struct sql_facts *sql_unknown_facts(struct sql_engine *engine, enum sql_unknown why, uint32_t effects,

@@ -213,6 +213,13 @@ const struct sql_facts *sql_analyze_mode(struct sql_engine *engine, const char *
 					 bool standard_strings, unsigned mode);
 
 /*
+ * As sql_analyze, for what a walsender gets: a replication command, or SQL. The first word says which, as for the server
+ * itself; no SQL begins like one. What is not understood is unknown, with the effect replication.
+ */
+const struct sql_facts *sql_analyze_walsender(struct sql_engine *engine, const char *text, size_t len,
+					      bool standard_strings);
+
+/*
  * Facts for a text that the caller has only in part, or not at all: unknown for @why, plus what can
  * still be said: the masked text of the part, and @effects as hinted by the executor (0 when
  * nothing is known).

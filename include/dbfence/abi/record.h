@@ -23,6 +23,7 @@
 #define DBF_TEXT_CHUNKS 16	/* chunks captured of one text: 64 KiB */
 #define DBF_MESSAGE_BYTES 512	/* of one kept backend message */
 #define DBF_NAME_BYTES 64	/* PostgreSQL's NAMEDATALEN */
+#define DBF_MODE_REPLICATION 0xfe	/* a text's mode: a replication command's, which raw_parser never sees */
 #define DBF_MODE_UNKNOWN 0xff	/* a text's mode: a SELECT that runs nested may be a PL/pgSQL expression or assignment */
 
 enum dbf_batch_flag {
@@ -59,7 +60,7 @@ enum dbf_fact_kind {
 	DBF_FACT_XACT,		/* arg: 1 commit, 2 rollback, inside a procedure */
 	DBF_FACT_VERDICT,	/* struct dbf_verdict */
 	DBF_FACT_FASTPATH,	/* arg: function oid */
-	DBF_FACT_REPLICATION,	/* struct dbf_text, text of a replication command */
+	DBF_FACT_REPLICATION,	/* struct dbf_text, a text that a walsender got: a replication command, unless it is parsed next */
 	DBF_FACT_EXIT,		/* arg: exit code as wait(2) gives it */
 	DBF_FACT_MAX
 };

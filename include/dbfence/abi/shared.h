@@ -87,7 +87,7 @@ struct dbf_config {
 	dbf_u64 beat_max_ns;
 	dbf_u64 key[2];		/* of the statement hash */
 	dbf_u32 screen;		/* index into screens */
-	dbf_u32 gate_execute;	/* the Execute gate is wanted */
+	dbf_u32 gate_replication; /* some rule that acts may match a replication command */
 };
 
 /* One server binary: addresses are ELF virtual addresses, offsets are into the server's structs. */
