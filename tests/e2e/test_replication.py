@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from e2e import (Cluster, Daemon, case, check, end_process, field, kill_quietly, main, run, say,  # noqa: E402
@@ -71,6 +72,7 @@ def every_command_is_stopped_before_it_does_anything():
     with Cluster() as cluster, Daemon(policy("commands: [\"*_*\", SHOW]")) as daemon:
         prepare(cluster)
         with Connection(cluster, replication="database") as conn:
+            time.sleep(0.5)  # until the kernel knows the session's class, no verdict is remembered for it
             for command, probe in COMMANDS:
                 before = cluster.value(probe) if probe else None
                 for _ in range(2):
@@ -220,7 +222,9 @@ def a_stream_goes_on_and_its_reconnect_is_denied():
         check(receiver.proc.poll() is None and int(receiver.walsender()) == pid, "the first did not go on")
         receiver.end()
         found = [r for r in statements(daemon, pid) if "START_REPLICATION" in field(r, "statement.text", "")]
-        check([brief(r)[:3] for r in found] == [("replication", None, "aborted")], [brief(r) for r in found])
+        # pg_receivewal says goodbye, and may be gone before the server has answered.
+        check([brief(r)[:2] for r in found] == [("replication", None)] and found[0]["outcome"] in ("aborted", "executed"),
+              [brief(r) for r in found])
         check(not set(found[0]["evidence"]) & {"no_execution_seen", "reject_sent"}, found[0]["evidence"])
 
 
