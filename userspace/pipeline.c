@@ -252,6 +252,8 @@ static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_st
 {
 	/* A verdict is remembered for the mode that the kernel asks for; the record says what was judged. */
 	unsigned mode = st->has_verdict ? st->verdict.mode & (DBF_MODE_ESCAPES - 1) : st->mode;
+	/* What runs may have been parsed long ago: who knows how its quotes were read then? */
+	bool parsed = st->has_verdict ? st->verdict.gate == DBF_GATE_PARSE : st->parsed;
 
 	if (st->missing & (1U << CONN_MISSING_TEXT_FAULT | 1U << CONN_MISSING_TEXT_LIMIT) ||
 	    st->length_is_minimum)
@@ -266,7 +268,8 @@ static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_st
 	sql_engine_set_parsing(p->sql, !p->overloaded || st->has_verdict);
 	if (st->form == CONN_REPLICATION)
 		return sql_analyze_walsender(p->sql, st->text, st->captured, !st->escapes);
-	return sql_analyze_mode(p->sql, st->text, st->captured, !st->escapes, mode);
+	return sql_analyze_mode(p->sql, st->text, st->captured, !st->escapes,
+				parsed ? mode : mode | SQL_MODE_ANY_QUOTES);
 }
 
 static void judge(struct pipeline *p, const struct sql_facts *facts, const struct identity *who,
@@ -292,7 +295,8 @@ bool pipeline_may_remember(const struct sql_facts *facts, const struct conn_stmt
 {
 	const struct conn_verdict *v = &st->verdict;
 
-	return facts->unknown != SQL_UNKNOWN_RESOURCE && v->hashed_len && v->hashed_len == st->captured &&
+	/* All gates share the key, and each may read the text's quotes its own way. */
+	return facts->unknown != SQL_UNKNOWN_RESOURCE && !facts->by_quotes && v->hashed_len && v->hashed_len == st->captured &&
 	       st->session->identity_class && !d->identity_volatile && v->policy_gen == (uint32_t)generation;
 }
 

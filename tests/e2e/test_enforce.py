@@ -158,6 +158,37 @@ def drop_with_changed_string_syntax(conn, t):
     return conn.query(f"SELECT 'a\\'; SELECT '; DROP TABLE {t} --'")
 
 
+# What the quotes say depends on standard_conforming_strings when it was parsed, not when it runs.
+BY_QUOTES = "WITH x AS (SELECT '\\'' ), d AS (DELETE FROM {t} RETURNING 1) SELECT 1 --') SELECT 1"
+
+
+def with_escapes(prepare):
+    """@prepare while standard_conforming_strings is off."""
+    def around(conn, t):
+        conn.must("SET standard_conforming_strings = off")
+        prepare(conn, t)
+        conn.must("SET standard_conforming_strings = on")
+    return around
+
+
+@attack(ROWS, prepare=with_escapes(parse_before(BY_QUOTES)))
+def delete_parsed_with_changed_string_syntax(conn, t):
+    return execute_early(conn, t)
+
+
+@attack(ROWS, prepare=with_escapes(lambda conn, t: conn.must("PREPARE early AS " + BY_QUOTES.format(t=t))))
+def delete_through_sql_execute_with_changed_string_syntax(conn, _t):
+    return conn.query("EXECUTE early")
+
+
+@attack(ROWS, prepare=with_escapes(parse_before(BY_QUOTES)))
+def delete_parsed_with_changed_string_syntax_behind_its_harmless_reading(conn, t):
+    """What was allowed at the parser's gate is not what was prepared."""
+    for _ in range(2):
+        conn.must(BY_QUOTES.format(t=t))
+    return execute_early(conn, t)
+
+
 def run_once_and_roll_back(conn, t):
     conn.must("BEGIN")
     conn.must(f"SELECT f_{t}()")

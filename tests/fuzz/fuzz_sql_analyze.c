@@ -56,7 +56,7 @@ static void check_facts(const struct sql_facts *a, const struct sql_facts *b, si
 
 	require(a->unknown == b->unknown && a->effects == b->effects && a->stmt_cnt == b->stmt_cnt);
 	require((a->unknown != SQL_KNOWN) == !!(a->effects & SQL_BIT(SQL_UNKNOWN)));
-	require(a->literal_dependent == b->literal_dependent && same_string(a->masked, b->masked));
+	require(a->literal_dependent == b->literal_dependent && a->by_quotes == b->by_quotes && same_string(a->masked, b->masked));
 	require(strlen(a->masked) == a->masked_len && same_string(a->tags, b->tags));
 	require(strlen(a->fingerprint) == 16);
 	for (unsigned i = 0; i < a->stmt_cnt; i++) {
@@ -89,7 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size)
 		return 0;
 	standard = data[0] & 1;
-	mode = data[0] >> 1 & 7;
+	mode = (data[0] >> 1 & 7) | (data[0] & 16 ? SQL_MODE_ANY_QUOTES : 0);
 	text = malloc(size);
 	require(text != NULL);
 	memcpy(text, data + 1, size - 1);

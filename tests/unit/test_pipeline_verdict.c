@@ -22,6 +22,10 @@ static void test_what_is_remembered(void)
 	known.unknown = SQL_UNKNOWN_RESOURCE;
 	CHECK(!pipeline_may_remember(&known, &st, &d, 3));
 	known.unknown = SQL_KNOWN;
+	/* The next gate may read its quotes otherwise. */
+	known.by_quotes = true;
+	CHECK(!pipeline_may_remember(&known, &st, &d, 3));
+	known.by_quotes = false;
 	CHECK(!pipeline_may_remember(&known, &st, &d, 4));
 	d.identity_volatile = true;
 	CHECK(!pipeline_may_remember(&known, &st, &d, 3));

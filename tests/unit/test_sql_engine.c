@@ -554,8 +554,94 @@ static void test_replication_commands(void)
 		  "BASE_BACKUP (LABEL ?)");
 }
 
+static bool effects_of(const char *text, bool standard, unsigned mode, uint32_t effect)
+{
+	return sql_analyze_mode(engine, text, strlen(text), standard, mode)->effects & SQL_BIT(effect);
+}
+
+/* What was parsed when standard_conforming_strings were others: read both ways, so that the stronger reading decides. */
+static void test_quotes_are_read_both_ways(void)
+{
+	static const char text[] = "WITH x AS (SELECT '\\'' ), d AS (DELETE FROM t RETURNING 1) SELECT 1 --') SELECT 1";
+	static const char expression[] = "f('\\'' || (SELECT a FROM s) --')\n";
+	const struct sql_facts *facts;
+
+	for (unsigned standard = 0; standard < 2; standard++) {
+		CHECK(effects_of(text, standard, SQL_MODE_STATEMENTS | SQL_MODE_ANY_QUOTES, SQL_DELETE));
+		CHECK(effects_of(text, standard, SQL_MODE_ANY | SQL_MODE_ANY_QUOTES, SQL_DELETE));
+		CHECK_INT(effects_of(text, standard, SQL_MODE_STATEMENTS, SQL_DELETE), !standard);
+		facts = sql_analyze_mode(engine, text, strlen(text), standard, SQL_MODE_ANY_QUOTES);
+		CHECK_INT(facts->unknown, SQL_KNOWN);
+		CHECK_INT(facts->stmt_cnt, 2);
+		CHECK(facts->by_quotes);
+		CHECK_INT(facts->id, 0);
+		CHECK(sql_analyze_mode(engine, text, strlen(text), standard, SQL_MODE_STATEMENTS)->by_quotes);
+		facts = sql_analyze_mode(engine, expression, strlen(expression), standard,
+					 SQL_MODE_EXPRESSION | SQL_MODE_ANY_QUOTES);
+		CHECK(facts->by_quotes);
+	}
+}
+
+static void test_the_reading_that_is_none_is_ignored(void)
+{
+	static const char path[] = "INSERT INTO t VALUES ('C:\\dir\\')", quote[] = "SELECT 'it\\'s', a FROM t";
+	const struct sql_facts *facts;
+
+	for (unsigned standard = 0; standard < 2; standard++) {
+		facts = sql_analyze_mode(engine, path, strlen(path), standard, SQL_MODE_ANY_QUOTES);
+		CHECK_INT(facts->unknown, SQL_KNOWN);
+		CHECK_INT(facts->stmt_cnt, 1);
+		CHECK_STR(facts->masked, "INSERT INTO t VALUES (?)");
+		CHECK(facts->by_quotes);
+		facts = sql_analyze_mode(engine, quote, strlen(quote), standard, SQL_MODE_ANY_QUOTES);
+		CHECK_INT(facts->unknown, SQL_KNOWN);
+		CHECK_STR(facts->masked, "SELECT ?, a FROM t");
+	}
+	/* The parser's gate reads as the session reads now. */
+	CHECK_INT(sql_analyze_mode(engine, quote, strlen(quote), true, SQL_MODE_STATEMENTS)->unknown, SQL_UNKNOWN_SYNTAX);
+	facts = sql_analyze_mode(engine, "SELEC '\\'", 9, true, SQL_MODE_ANY_QUOTES);
+	CHECK_INT(facts->unknown, SQL_UNKNOWN_SYNTAX);
+	CHECK(facts->error != NULL);
+}
+
+/* One reading is refused by the lexer: the other's statements are not lost with it. */
+static void test_the_reading_that_is_refused_hides_nothing(void)
+{
+	static const char *const frames[] = { "DELETE FROM t WHERE a = '\\' --%s'\n", "DELETE FROM t WHERE a = 'x\\'' --' %s" };
+	char run[LIMIT_SQL_OPERATOR_RUN + 8], text[256];
+
+	memset(run, '+', sizeof(run) - 1);
+	run[sizeof(run) - 1] = '\0';
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(text, sizeof(text), frames[i / 2], run);
+		CHECK(effects_of(text, i & 1, SQL_MODE_ANY_QUOTES, SQL_DELETE));
+	}
+}
+
+/* Both readings say the same: as if there was one. */
+static void test_quotes_that_decide_nothing(void)
+{
+	static const char *const texts[] = {
+		"SELECT a FROM t WHERE b LIKE 'x\\_y'", "SELECT a FROM t WHERE b ~ '\\d+' AND c = N'\\s'",
+		"SELECT E'a\\'b', $$\\'$$", "DO $$ BEGIN RAISE NOTICE '\\'; END $$", "SELECT 1 /* \\ */",
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		const struct sql_facts *facts =
+			sql_analyze_mode(engine, texts[i], strlen(texts[i]), true, SQL_MODE_ANY_QUOTES);
+
+		CHECK_MSG(!facts->by_quotes && facts->id && facts->stmt_cnt == 1, "%s", texts[i]);
+	}
+	/* A value that decides is another one. */
+	CHECK(sql_analyze_mode(engine, "COPY t FROM '/a\\b'", 18, true, SQL_MODE_STATEMENTS)->by_quotes);
+}
+
 static const struct test_case cases[] = {
 	{ "replication_commands", test_replication_commands },
+	{ "quotes_are_read_both_ways", test_quotes_are_read_both_ways },
+	{ "the_reading_that_is_none_is_ignored", test_the_reading_that_is_none_is_ignored },
+	{ "the_reading_that_is_refused_hides_nothing", test_the_reading_that_is_refused_hides_nothing },
+	{ "quotes_that_decide_nothing", test_quotes_that_decide_nothing },
 	{ "modes_find_what_is_called", test_modes_find_what_is_called },
 	{ "modes_keep_the_text_as_it_came", test_modes_keep_the_text_as_it_came },
 	{ "modes_are_joined_when_not_known", test_modes_are_joined_when_not_known },

@@ -287,6 +287,7 @@ static void fact_parse(struct conn_table *t, struct conn_session *s, const struc
 	if (!st)
 		return;
 	take_text(t, st, text, f->bytes, f->len);
+	st->pub.parsed = true;
 	if (top)
 		s->state->current = stmt_add_top(t, s, st);
 	else

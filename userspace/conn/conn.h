@@ -114,7 +114,8 @@ struct conn_stmt {
 	bool began;	     /* an executor or utility entry was seen for it */
 	enum dbf_exec_op op; /* of its first execution */
 	bool modifying_cte;
-	bool escapes; /* standard_conforming_strings was off */
+	bool escapes; /* standard_conforming_strings was off when its text was seen */
+	bool parsed;  /* its text was seen as it was parsed: ->escapes is how it was read */
 	uint32_t mode;	  /* raw_parser's mode, or DBF_MODE_UNKNOWN */
 	const char *name; /* of a prepared statement, "" when none */
 	uint64_t start_ns, end_ns;

@@ -25,7 +25,7 @@
 #define SHORT_TEXT 512 /* up to here a pass of the lexer is cheaper than a large cache's misses */
 #define SELECT_PREFIX "SELECT "
 #define SELECT_LEN (sizeof(SELECT_PREFIX) - 1)
-#define READINGS_MAX 3
+#define READINGS_MAX 6 /* three modes, either quoting */
 
 struct sql_engine {
 	uint8_t byte_key[16], backslash_key[16];
@@ -306,61 +306,131 @@ static void join_reading(struct sql_engine *engine, struct sql_facts *to, const 
 		memcpy(to->fingerprint, from->fingerprint, sizeof(to->fingerprint));
 }
 
-/* Read @text as an expression or as an assignment; nothing when it is none. */
-static void try_select(struct sql_engine *engine, struct sql_facts *to, const char *text, size_t len,
+/* Read @text as an expression or as an assignment; false when it is none. */
+static bool try_select(struct sql_engine *engine, struct sql_facts *to, const char *text, size_t len,
 		       bool standard_strings, bool assign)
 {
 	size_t made = make_select(engine, text, len, standard_strings, assign);
 	const struct sql_facts *facts = made ? sql_analyze(engine, engine->read, made, standard_strings) : NULL;
 
-	if (facts && facts->unknown != SQL_UNKNOWN_SYNTAX)
-		join_reading(engine, to, facts, SELECT_LEN);
+	if (!facts || facts->unknown == SQL_UNKNOWN_SYNTAX)
+		return false;
+	join_reading(engine, to, facts, SELECT_LEN);
+	return true;
 }
 
-/* Nothing could be read: as unknown as the lexer, or the grammar, says. */
-static const struct sql_facts *unreadable(struct sql_engine *engine)
+/* Join what @text says when it is read by @mode. False when the grammar takes it in no way. */
+static bool join_mode(struct sql_engine *engine, struct sql_facts *to, const char *text, size_t len,
+		      bool standard_strings, unsigned mode)
 {
+	bool any = mode >= SQL_MODE_ANY, read = mode == SQL_MODE_TYPE_NAME;
+
+	if (any || mode == SQL_MODE_STATEMENTS) {
+		const struct sql_facts *facts = sql_analyze(engine, text, len, standard_strings);
+		/* Nothing is no expression, though SELECT alone would be one. */
+		bool nothing = facts->unknown == SQL_KNOWN && !facts->stmt_cnt;
+
+		read = facts->unknown != SQL_UNKNOWN_SYNTAX;
+		if (read)
+			join_reading(engine, to, facts, 0);
+		if (!any || nothing || only_statements(text, len))
+			return read;
+	}
+	if (any || mode == SQL_MODE_EXPRESSION)
+		read |= try_select(engine, to, text, len, standard_strings, false);
+	if (any || (mode >= SQL_MODE_ASSIGN1 && mode <= SQL_MODE_ASSIGN3))
+		read |= try_select(engine, to, text, len, standard_strings, true);
+	return read;
+}
+
+/* The joined answer. What belongs to the bytes comes from the text itself, as the lexer just ran over it. */
+static const struct sql_facts *joined(struct sql_engine *engine, struct sql_facts *facts)
+{
+	if (!facts->fingerprint[0])
+		shape_fingerprint(engine->lex, facts->fingerprint);
+	facts->masked = engine->lex->masked;
+	facts->masked_len = engine->lex->masked_len;
+	facts->tags = engine->lex->tags;
+	engine->facts = *facts;
+	engine->shown = NULL;
+	return &engine->facts;
+}
+
+/* As sql_analyze_mode, where standard_conforming_strings are known. */
+static const struct sql_facts *analyze_as(struct sql_engine *engine, const char *text, size_t len,
+					  bool standard_strings, unsigned mode)
+{
+	bool any = mode >= SQL_MODE_ANY, read;
+	struct sql_facts facts = { .stmts = engine->joined };
+
+	drop_kept(engine);
+	if (mode == SQL_MODE_STATEMENTS || (any && only_statements(text, len)))
+		return sql_analyze(engine, text, len, standard_strings);
+	read = join_mode(engine, &facts, text, len, standard_strings, mode);
+	if (any && !read)
+		return sql_analyze(engine, text, len, standard_strings);
+	sql_lex_run(engine->lex, text, len, standard_strings);
+	if (read && engine->lex->refused == SQL_KNOWN)
+		return joined(engine, &facts);
 	if (engine->lex->refused == SQL_KNOWN)
 		engine->stats.parse_errors++;
 	return give_up(engine, engine->lex->refused != SQL_KNOWN ? engine->lex->refused : SQL_UNKNOWN_SYNTAX, 0);
 }
 
+/* What standard_conforming_strings decide about a text. */
+enum quotes { QUOTES_NOTHING, QUOTES_VALUES, QUOTES_ALL };
+
+static enum quotes compare_quotes(struct sql_engine *engine, const char *text, size_t len)
+{
+	uint8_t shape[sizeof(engine->lex->shape)];
+
+	if (!len || !memchr(text, '\\', len))
+		return QUOTES_NOTHING;
+	sql_lex_run(engine->lex, text, len, true);
+	if (!engine->lex->plain_backslash)
+		return QUOTES_NOTHING;
+	memcpy(shape, engine->lex->shape, sizeof(shape));
+	if (engine->lex->refused == SQL_KNOWN)
+		sql_lex_run(engine->lex, text, len, false);
+	if (engine->lex->refused != SQL_KNOWN || memcmp(shape, engine->lex->shape, sizeof(shape)))
+		return QUOTES_ALL;
+	return QUOTES_VALUES;
+}
+
+/* Read @text with both, @standard_strings first. The server did take it: what the grammar refuses was not its reading. */
+static const struct sql_facts *join_quotes(struct sql_engine *engine, const char *text, size_t len,
+					   bool standard_strings, unsigned mode)
+{
+	struct sql_facts facts = { .stmts = engine->joined };
+	bool one, other;
+
+	drop_kept(engine);
+	one = join_mode(engine, &facts, text, len, standard_strings, mode);
+	other = join_mode(engine, &facts, text, len, !standard_strings, mode);
+	if (!one && !other)
+		return analyze_as(engine, text, len, standard_strings, mode);
+	sql_lex_run(engine->lex, text, len, one ? standard_strings : !standard_strings);
+	if (one && other && engine->lex->refused != SQL_KNOWN)
+		sql_lex_run(engine->lex, text, len, !standard_strings);
+	return joined(engine, &facts);
+}
+
 const struct sql_facts *sql_analyze_mode(struct sql_engine *engine, const char *text, size_t len, bool standard_strings,
 					 unsigned mode)
 {
-	bool any = mode >= SQL_MODE_ANY;
-	struct sql_facts facts = { .stmts = engine->joined };
-	const struct sql_facts *as_statements;
-	bool read;
+	enum quotes quotes = compare_quotes(engine, text, len);
+	bool any_quotes = mode & SQL_MODE_ANY_QUOTES;
+	const struct sql_facts *facts;
 
-	drop_kept(engine);
-	if (mode == SQL_MODE_STATEMENTS || (any && only_statements(text, len)))
-		return sql_analyze(engine, text, len, standard_strings);
-	if (any) {
-		as_statements = sql_analyze(engine, text, len, standard_strings);
-		if (as_statements->unknown == SQL_KNOWN && !as_statements->stmt_cnt)
-			return as_statements; /* nothing is no expression, though SELECT alone would be one */
-		if (as_statements->unknown != SQL_UNKNOWN_SYNTAX)
-			join_reading(engine, &facts, as_statements, 0);
-	}
-	if (any || mode == SQL_MODE_EXPRESSION)
-		try_select(engine, &facts, text, len, standard_strings, false);
-	if (any || (mode >= SQL_MODE_ASSIGN1 && mode <= SQL_MODE_ASSIGN3))
-		try_select(engine, &facts, text, len, standard_strings, true);
-	read = facts.fingerprint[0] || mode == SQL_MODE_TYPE_NAME;
-	if (any && !read)
-		return sql_analyze(engine, text, len, standard_strings);
-	/* What belongs to the bytes is this text's own. */
-	sql_lex_run(engine->lex, text, len, standard_strings);
-	if (!read || engine->lex->refused != SQL_KNOWN)
-		return unreadable(engine);
-	if (!facts.fingerprint[0])
-		shape_fingerprint(engine->lex, facts.fingerprint);
-	facts.masked = engine->lex->masked;
-	facts.masked_len = engine->lex->masked_len;
-	facts.tags = engine->lex->tags;
-	engine->facts = facts;
-	engine->shown = NULL;
+	mode &= ~SQL_MODE_ANY_QUOTES;
+	facts = analyze_as(engine, text, len, standard_strings, mode);
+	if (quotes == QUOTES_NOTHING || (quotes == QUOTES_VALUES && !facts->literal_dependent))
+		return facts;
+	if (any_quotes)
+		facts = join_quotes(engine, text, len, standard_strings, mode);
+	if (facts != &engine->facts)
+		engine->facts = *facts;
+	engine->facts.by_quotes = true;
 	return &engine->facts;
 }
 
@@ -374,7 +444,7 @@ const struct sql_facts *sql_analyze_walsender(struct sql_engine *engine, const c
 	enum sql_unknown why;
 
 	if (!sql_replication_read(text, len, cmd))
-		return sql_analyze(engine, text, len, standard_strings);
+		return sql_analyze_mode(engine, text, len, standard_strings, SQL_MODE_STATEMENTS);
 	sql_lex_run(engine->lex, text, len, standard_strings);
 	why = engine->lex->refused;
 	give_up(engine, why == SQL_KNOWN ? SQL_UNKNOWN_SYNTAX : why, cmd->effects);

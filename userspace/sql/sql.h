@@ -162,6 +162,7 @@ struct sql_facts {
 	struct sql_stmt *stmts;
 	unsigned stmt_cnt;	/* 0 for an empty text or comments only */
 	bool literal_dependent; /* another literal could change the facts: no caching by shape */
+	bool by_quotes; /* the other standard_conforming_strings could change the facts */
 	char fingerprint[17];	/* hex of libpg_query's 64-bit fingerprint; of the shape when it
 				   cannot parse */
 	const char
@@ -205,9 +206,12 @@ enum sql_mode {
 	SQL_MODE_ANY
 };
 
+/* Added to a mode: the text may have been parsed when the session's standard_conforming_strings were others. */
+#define SQL_MODE_ANY_QUOTES 0x100
+
 /*
- * As sql_analyze, for a text that is read by @mode. Where the mode is not known and the text can be read in several
- * ways, the facts hold the statements of all of them.
+ * As sql_analyze, for a text that is read by @mode. Where it is not known how the server read the text, and it can be
+ * read in several ways, the facts hold the statements of all of them.
  */
 const struct sql_facts *sql_analyze_mode(struct sql_engine *engine, const char *text, size_t len,
 					 bool standard_strings, unsigned mode);

@@ -179,9 +179,10 @@ static const char *continuation(struct sql_lex *lex, const char *p)
 static const char *skip_string(struct sql_lex *lex, const char *p, bool escapes)
 {
 	while (p < lex->end) {
-		if (*p == '\\' && escapes) {
-			lex->fragile = true;
-			p += 2;
+		if (*p == '\\') {
+			lex->fragile |= escapes;
+			lex->plain_backslash |= !escapes;
+			p += escapes ? 2 : 1;
 		} else if (*p != '\'') {
 			p++;
 		} else if (char_at(lex, p + 1) == '\'') {
@@ -651,7 +652,7 @@ static void lex_start(struct sql_lex *lex, const char *text, size_t len, bool st
 	lex->mark_pos = lex->last_end = lex->tags_len = lex->level = lex->brackets = 0;
 	lex->assign = lex->assign_len = 0;
 	lex->tags[0] = '\0';
-	lex->has_comments = lex->open_ended = lex->fragile = false;
+	lex->has_comments = lex->open_ended = lex->fragile = lex->plain_backslash = false;
 	lex->standard_strings = standard_strings;
 	lex->has_nul = memchr(len ? text : "x", '\0', len ? len : 1) != NULL;
 	if (lex->has_nul)

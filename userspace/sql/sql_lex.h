@@ -46,6 +46,7 @@ struct sql_lex {
 	char *shape_text, *shape_out;	/* owned: the masked text without comments, once one was seen */
 	uint32_t mark_pos;
 	bool has_comments, open_ended, has_nul, standard_strings, deep;
+	bool plain_backslash;		/* in quotes where it stands for itself, as long as strings are standard */
 	uint32_t last_end, brackets;
 	uint32_t level;
 	struct sql_level levels[LIMIT_SQL_CHAIN_DEPTH + 1];
