@@ -96,7 +96,7 @@ struct backend {
 	u64 parse_ptr;	      /* the client's text parsed last in this cycle, 0 none */
 	u32 parse_executed;   /* id given to its execution, 0 none yet */
 	u32 replicating;      /* its last text is a replication command */
-	u32 top_in_ddl;	      /* it creates a function: texts inside are only checked */
+	u64 ddl_text;	      /* the client's text when all that is left of it creates a function */
 	u64 nested_parse_ptr; /* parsed inside, not executed yet */
 	u64 execute_ptr;      /* reported at the Execute gate, not run yet */
 	u32 execute_id;

@@ -445,8 +445,7 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 	if (!b || !srv || !cfg)
 		return DBF_ACTION_ALLOW;
 	j = &b->judge;
-	/* What CREATE FUNCTION merely checks is judged when it runs. Inside a stream nothing is: it is never signalled. */
-	if (!j->top && (b->replicating || (b->top_in_ddl && j->gate == DBF_GATE_PARSE)))
+	if (!j->top && b->replicating) /* a stream is never signalled */
 		return DBF_ACTION_ALLOW;
 	countable = j->text.whole && !j->text.fault;
 	j->fail_closed = cfg->fail_closed;

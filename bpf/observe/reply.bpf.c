@@ -159,7 +159,7 @@ static __always_inline void reply_cycle_end(struct backend *b)
 	b->ready = 0;
 	b->depth = 0;
 	b->top_id = 0;
-	b->top_in_ddl = 0;
+	b->ddl_text = 0;
 	b->parse_ptr = 0;
 	b->parse_executed = 0;
 	b->nested_parse_ptr = 0;

@@ -19,6 +19,8 @@
  * checks, PL/pgSQL loops), or when its keyed 128-bit hash is (dynamic SQL, whose memory is reused).
  */
 
+#define REST_BYTES 32 /* looked at behind a statement */
+
 static __always_inline u64 stmt_top_text(struct backend *b, struct dbf_server *srv)
 {
 	return task_user_u64(b->base + srv->debug_query_string);
@@ -412,6 +414,38 @@ static __always_inline void stmt_locate(struct backend *b, struct dbf_server *sr
 		b->run.len = len;
 }
 
+/* Nothing stands behind the statement in its text: the server would plan that before we see it begin. */
+static __always_inline bool stmt_is_last(struct backend *b, struct dbf_server *srv, u64 plan, u64 text)
+{
+	s32 at = (s32)task_user_u32(plan + srv->ps_location);
+	s32 len = (s32)task_user_u32(plan + srv->ps_len);
+	char *rest = b->compare[0];
+	long n;
+
+	if (!len)
+		return true;
+	n = bpf_probe_read_user_str(rest, REST_BYTES, (void *)(text + at + len));
+	if (n <= 0 || n == REST_BYTES)
+		return false;
+	for (u32 i = 0; i < REST_BYTES; i++) {
+		if (!rest[i])
+			return true;
+		if (rest[i] != ';' && rest[i] != ' ' && (rest[i] < '\t' || rest[i] > '\r'))
+			return false;
+	}
+	return false;
+}
+
+/*
+ * CREATE FUNCTION merely checks the text, which is judged when it runs. With no portal active a commit's
+ * triggers run; with another text the next Bind plans.
+ */
+static __always_inline bool stmt_only_checks(struct backend *b, struct dbf_server *srv)
+{
+	return b->ddl_text && b->ddl_text == stmt_top_text(b, srv) &&
+	       task_user_u64(b->base + srv->active_portal);
+}
+
 /*
  * Bulk work: one text again and again, each a whole source that was neither parsed nor is a portal's.
  * All that is left of it is to count.
@@ -474,7 +508,7 @@ int BPF_KPROBE(raw_parser, const char *str, u32 mode)
 	} else {
 		b->parse_ptr = (u64)str;
 		b->parse_executed = 0;
-		b->top_in_ddl = 0;
+		b->ddl_text = 0;
 	}
 	head = text_head(b);
 	saved = b->used;
@@ -487,8 +521,9 @@ int BPF_KPROBE(raw_parser, const char *str, u32 mode)
 		b->judge = (struct judging){
 			.ptr = (u64)str, .gate = DBF_GATE_PARSE, .mode = mode, .top = top, .text = t
 		};
-		if (verdict_judge(b, srv) == DBF_ACTION_ALLOW && !top && b->used == before &&
-		    t.whole)
+		if (((!top && stmt_only_checks(b, srv)) ||
+		     verdict_judge(b, srv) == DBF_ACTION_ALLOW) &&
+		    !top && b->used == before && t.whole)
 			b->used = saved;
 	}
 	return 0;
@@ -520,7 +555,7 @@ int BPF_KPROBE(create_dest_receiver, u32 dest)
 	stmt_end_folds(b);
 	b->depth = 0;
 	b->execute_ptr = b->run.ptr;
-	b->top_in_ddl = 0;
+	b->ddl_text = 0;
 	b->execute_id = b->next_exec_id++;
 	b->top_id = b->execute_id;
 	b->execs++;
@@ -571,7 +606,7 @@ int BPF_KPROBE(executor_run, u64 qd)
 	if (!top && r->ptr == q.source && !r->len)
 		r->source = q.source;
 	if (top)
-		b->top_in_ddl = 0;
+		b->ddl_text = 0;
 	stmt_run(b, srv, top);
 	return 0;
 }
@@ -633,8 +668,9 @@ int BPF_KPROBE(process_utility, u64 pstmt, u64 query)
 	top = stmt_is_top(b, srv, query, PT_REGS_SP(ctx), false);
 	stmt = task_user_u64(pstmt + srv->ps_utility);
 	if (top)
-		b->top_in_ddl = srv->create_function_tag && stmt &&
-				task_user_u32(stmt) == srv->create_function_tag;
+		b->ddl_text = srv->create_function_tag && stmt &&
+			      task_user_u32(stmt) == srv->create_function_tag &&
+			      stmt_is_last(b, srv, pstmt, query) ? stmt_top_text(b, srv) : 0;
 	else if (query)
 		stmt_locate(b, srv, pstmt);
 	stmt_run(b, srv, top);

@@ -123,5 +123,54 @@ def a_failed_statement_does_not_vouch_for_an_assignment():
             denied(daemon, conn, "assignment")
 
 
+# Functions that read a file in a way that reaches no executor entry of its own.
+PLANNED = """
+CREATE FUNCTION planned() RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+    $f$ DECLARE x text; BEGIN x := pg_read_file('PG_VERSION'); RETURN x; END $f$;
+CREATE FUNCTION inlined() RETURNS text LANGUAGE sql AS $f$ SELECT pg_read_file('PG_VERSION') $f$;
+CREATE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql AS
+    $f$ DECLARE x text; BEGIN x := pg_read_file('PG_VERSION'); RETURN NULL; END $f$;
+CREATE TABLE late (id int);
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fired();
+"""
+CREATES = "CREATE OR REPLACE FUNCTION nothing() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+
+
+def behind_create_function(conn, text):
+    return conn.query(f"{CREATES}; {text}")
+
+
+def bound_behind_create_function(conn, text):
+    conn.sync(conn.parse(text, "s"))
+    return conn.sync(conn.parse(CREATES), conn.bind(), conn.execute(), conn.bind("s"), conn.execute())
+
+
+@case
+def what_runs_behind_a_created_function_is_stopped():
+    """Texts that CREATE FUNCTION checks pass; what is planned, bound or committed behind it is no such text."""
+    attempts = {
+        "planned": lambda conn: behind_create_function(conn, "SELECT planned()"),
+        "inlined": lambda conn: behind_create_function(conn, "SELECT inlined()"),
+        "planned between": lambda conn: behind_create_function(conn, f"SELECT planned(); {CREATES}"),
+        "bound": lambda conn: bound_behind_create_function(conn, "SELECT planned()"),
+        "committed": lambda conn: conn.query(f"INSERT INTO late VALUES (1); {CREATES}"),
+    }
+    checked = ("CREATE OR REPLACE FUNCTION reads() RETURNS text LANGUAGE plpgsql AS "
+               "$f$ DECLARE x text; BEGIN x := pg_read_file('PG_VERSION'); RETURN x; END $f$")
+    with Cluster() as cluster:
+        cluster.psql(PLANNED)
+        with Daemon() as daemon:
+            daemon.write_policy("p.yaml", POLICY.replace("FAILURE", "open"))
+            daemon.reload()
+            for name, attempt in attempts.items():
+                with Connection(cluster) as conn:
+                    result = attempt(conn)
+                    check(result.sqlstate == "57014", f"{name}: {result.errors or result.rows}")
+            for text in (checked, f"{checked};\n", f"SELECT 1; {checked} ; "):
+                with Connection(cluster) as conn:
+                    result = conn.query(text)
+                    check(not result.errors, f"what is merely checked was not let pass: {result.errors}")
+
+
 if __name__ == "__main__":
     main()
