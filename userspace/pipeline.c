@@ -29,6 +29,7 @@ struct session_user { /* hangs on conn_session.user */
 	char server_address[128];
 	char application[DBF_NAME_BYTES]; /* when common was packed */
 	bool who_known;
+	bool who_answered;
 	struct record_common common;
 };
 
@@ -60,7 +61,7 @@ struct pipeline {
 	bool overloaded;	  /* nothing is parsed but what somebody waits for */
 	uint8_t class_key[16];
 	struct class_entry *classes; /* owned; open addressing */
-	uint32_t class_cnt, class_base;
+	uint32_t class_cnt, class_base; /* ids given count from the base and are never given again */
 	uint64_t lost_batches, lost_execs;
 	struct msg_stats stats;
 };
@@ -163,30 +164,48 @@ static void class_digest(const struct identity *who, uint8_t *digest, const uint
 	crypto_generichash_final(&h, digest, 16);
 }
 
-/* 0 when the table is full: such a session's verdicts are never remembered. */
+/* Full: begin anew. Sessions keep the ids they have; what the kernel remembers for those ages out. */
+static void classes_clear(struct pipeline *p)
+{
+	memset(p->classes, 0, CLASSES_MAX * sizeof(*p->classes));
+	p->class_base = (p->class_base + p->class_cnt) % (UINT32_MAX - CLASSES_MAX);
+	p->class_cnt = 0;
+}
+
 static uint32_t class_get(struct pipeline *p, const struct identity *who)
 {
 	uint8_t digest[16];
-	uint32_t at;
+	uint32_t start, at;
 
 	class_digest(who, digest, p->class_key);
-	memcpy(&at, digest, sizeof(at));
-	for (at %= CLASSES_MAX; p->classes[at].id; at = (at + 1) % CLASSES_MAX)
+	memcpy(&start, digest, sizeof(start));
+	start %= CLASSES_MAX;
+	for (at = start; p->classes[at].id; at = (at + 1) % CLASSES_MAX)
 		if (!memcmp(p->classes[at].digest, digest, sizeof(digest)))
 			return p->classes[at].id;
-	if (p->class_cnt >= CLASSES_MAX / 2)
-		return 0;
+	if (p->class_cnt >= CLASSES_MAX / 2) {
+		classes_clear(p);
+		at = start;
+	}
 	memcpy(p->classes[at].digest, digest, sizeof(digest));
 	p->class_cnt++;
 	p->classes[at].id = p->class_base + p->class_cnt;
 	return p->classes[at].id;
 }
 
-static void class_tell(struct pipeline *p, struct conn_session *s)
+/*
+ * Class a session once all is known of it: who it is (the answer about a local client's program), and that it is:
+ * names that nobody let in would fill the table. Until then nothing is remembered for it.
+ */
+static void class_when_known(struct pipeline *p, struct conn_session *s)
 {
 	struct msg_class m = { .session = { .session = s->start, .tgid = s->tgid } };
+	const struct session_user *u = s->user;
 	struct identity who;
 
+	if (!s->known || !u || (s->info.client_known && !u->who_answered) ||
+	    (!s->authenticated && s->info.kind != DBF_SESSION_BACKGROUND))
+		return;
 	fill_identity(s, &who);
 	s->identity_class = class_get(p, &who);
 	m.identity_class = s->identity_class;
@@ -211,12 +230,8 @@ static void session_opened(struct pipeline *p, struct conn_session *s)
 		record_address_text(i->client_addr, u->client_address, sizeof(u->client_address));
 		record_address_text(i->server_addr, u->server_address, sizeof(u->server_address));
 	}
-	/* A local client is classed once its program is known; until then nothing is remembered for
-	 * it. */
 	if (i->client_known)
 		p->ops.message(p->ctx, MSG_WHO, &ask, sizeof(ask));
-	else
-		class_tell(p, s);
 }
 
 static void on_session(void *ctx, struct conn_session *s, enum conn_event event, const char *reason)
@@ -226,6 +241,8 @@ static void on_session(void *ctx, struct conn_session *s, enum conn_event event,
 
 	if (event == CONN_OPEN || event == CONN_FOUND)
 		session_opened(p, s);
+	if (event != CONN_CLOSE)
+		class_when_known(p, s);
 	fill_identity(s, &who);
 	record_writer_begin(p->writer, common_of(p, s, &who), "session");
 	record_writer_session(p->writer, s, event, reason);
@@ -518,9 +535,11 @@ void pipeline_feed(struct pipeline *p, const void *record, size_t len)
 void pipeline_who(struct pipeline *p, const struct msg_who_answer *a)
 {
 	struct conn_session *s = conn_table_lookup(p->conns, a->session.session, a->session.tgid);
+	struct session_user *u = s ? s->user : NULL;
 
-	if (!s)
+	if (!u)
 		return;
+	u->who_answered = true;
 	s->who_known = a->found;
 	if (a->found) {
 		memcpy(s->who.exe, a->exe, sizeof(s->who.exe));
@@ -530,7 +549,7 @@ void pipeline_who(struct pipeline *p, const struct msg_who_answer *a)
 		s->who.cgroup[sizeof(s->who.cgroup) - 1] = '\0';
 		s->who.start_ticks = a->start_ticks;
 	}
-	class_tell(p, s);
+	class_when_known(p, s);
 }
 
 void pipeline_losses(struct pipeline *p, uint64_t lost_batches, uint64_t lost_execs)

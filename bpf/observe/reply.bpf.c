@@ -151,7 +151,8 @@ lost:
 
 static __always_inline void reply_cycle_end(struct backend *b)
 {
-	emit_flush(b, b->kind != DBF_SESSION_CLIENT ? EMIT_WAKE : EMIT_LAZY);
+	/* The first time it is authenticated: its statements will wait for what user space knows of it. */
+	emit_flush(b, b->kind != DBF_SESSION_CLIENT || !b->cycle ? EMIT_WAKE : EMIT_LAZY);
 	b->cycle++;
 	b->nested_denials = 0;
 	b->denial_open = 0;
