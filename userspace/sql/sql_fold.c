@@ -25,8 +25,11 @@ struct fold {
 	uint8_t possible;	/* with other literals; holds value */
 };
 
-/* @patterns: whether LIKE '%' counts; it makes facts depend on literals, so only where rows are changed. */
-static struct fold fold(const struct jnode *node, bool patterns);
+/*
+ * @target: how the table whose rows are changed is named. Then only columns that may be its own tell its rows apart, and
+ * LIKE '%' counts, which makes facts depend on literals. NULL where rows are only read.
+ */
+static struct fold fold(const struct jnode *node, const char *target);
 
 static struct fold exactly(uint8_t value)
 {
@@ -90,20 +93,39 @@ static struct fold negate(struct fold a)
 
 /* --- what an expression is made of ----------------------------------------------------------------------- */
 
-/* Some column of a row is read below @node. `SELECT *` inside EXISTS says nothing about the outer row. */
-static bool reads_row(const struct jnode *node)
+/* The name before the last of a column's, or NULL. */
+static const char *qualifier_of(const struct jnode *fields)
+{
+	const struct jnode *before = NULL;
+
+	jnode_for_each(field, fields)
+		if (field->next && !field->next->next)
+			before = field;
+	return before ? jnode_text(before) : NULL;
+}
+
+/* A column that may be of @target's row. `SELECT *` inside EXISTS says nothing about the outer row. */
+static bool is_of_row(const struct jnode *column, const char *target)
+{
+	const struct jnode *fields = jnode_get(column, "fields");
+	const char *of = fields && target ? qualifier_of(fields) : NULL;
+
+	if (fields && fields->last && fields->last->type == N_A_Star)
+		return false;
+	return !of || !strcmp(of, target);
+}
+
+/* Some column of a row is read below @node. */
+static bool reads_row(const struct jnode *node, const char *target)
 {
 	if (!node)
 		return false;
-	if (node->type == N_ColumnRef) {
-		const struct jnode *fields = jnode_get(node, "fields");
-
-		return !fields || !fields->last || fields->last->type != N_A_Star;
-	}
+	if (node->type == N_ColumnRef)
+		return is_of_row(node, target);
 	if (node->type == N_CurrentOfExpr || node->type == N_UNKNOWN)
 		return true;
 	jnode_for_each(child, node)
-		if (child->kind >= JSON_ARRAY && reads_row(child))
+		if (child->kind >= JSON_ARRAY && reads_row(child, target))
 			return true;
 	return false;
 }
@@ -246,7 +268,7 @@ static struct fold fold_equal_sides(const struct jnode *node, const char *op)
 	return holds_literal(node) ? one_of(value, V_TRUE | V_FALSE | V_ROW) : exactly(value);
 }
 
-static struct fold fold_compare(const struct jnode *node)
+static struct fold fold_compare(const struct jnode *node, const char *target)
 {
 	const struct jnode *left = jnode_get(node, "lexpr"), *right = jnode_get(node, "rexpr");
 	const struct jnode *a = literal_of(left), *b = literal_of(right);
@@ -259,14 +281,14 @@ static struct fold fold_compare(const struct jnode *node)
 			return one_of(V_CONST, V_TRUE | V_FALSE | V_CONST);
 		return one_of(holds(op, order) ? V_TRUE : V_FALSE, V_TRUE | V_FALSE);
 	}
-	if (!reads_row(node))
+	if (!reads_row(node, target))
 		return exactly(V_CONST);
 	if (holds(op, 0) < 0)
 		return exactly(V_ROW);
 	if (left && jnode_equal(left, right))
 		return fold_equal_sides(node, op);
 	/* Other literals could make the sides equal: a + 1 = a + 2. */
-	if (holds_literal(left) && holds_literal(right) && reads_row(left) && reads_row(right))
+	if (holds_literal(left) && holds_literal(right) && reads_row(left, target) && reads_row(right, target))
 		return one_of(V_ROW, V_TRUE | V_FALSE | V_ROW);
 	return exactly(V_ROW);
 }
@@ -284,7 +306,7 @@ static struct fold fold_between(const struct jnode *node, bool inside)
 	return exactly(V_ROW);
 }
 
-static struct fold fold_a_expr(const struct jnode *node, bool patterns)
+static struct fold fold_a_expr(const struct jnode *node, const char *target)
 {
 	const char *kind = jnode_str(node, "kind");
 	const struct jnode *left = jnode_get(node, "lexpr"), *right = jnode_get(node, "rexpr");
@@ -292,11 +314,11 @@ static struct fold fold_a_expr(const struct jnode *node, bool patterns)
 	if (!kind)
 		return exactly(V_ROW);
 	if (!strcmp(kind, "AEXPR_OP"))
-		return fold_compare(node);
-	if (!reads_row(node))
+		return fold_compare(node, target);
+	if (!reads_row(node, target))
 		return exactly(V_CONST);
 	if (!strcmp(kind, "AEXPR_LIKE") || !strcmp(kind, "AEXPR_ILIKE"))
-		return jnode_equal(left, right) ? exactly(V_TRUE) : patterns ? fold_like(node) : exactly(V_ROW);
+		return jnode_equal(left, right) ? exactly(V_TRUE) : target ? fold_like(node) : exactly(V_ROW);
 	if (!strcmp(kind, "AEXPR_NOT_DISTINCT") || !strcmp(kind, "AEXPR_DISTINCT"))
 		return jnode_equal(left, right) ? exactly(kind[6] == 'N' ? V_TRUE : V_FALSE) : exactly(V_ROW);
 	if (!strcmp(kind, "AEXPR_BETWEEN") || !strcmp(kind, "AEXPR_BETWEEN_SYM"))
@@ -314,7 +336,7 @@ static struct fold fold_a_expr(const struct jnode *node, bool patterns)
 
 /* --- inner nodes ----------------------------------------------------------------------------------------- */
 
-static struct fold fold_bool(const struct jnode *node, bool patterns)
+static struct fold fold_bool(const struct jnode *node, const char *target)
 {
 	const struct jnode *args = jnode_get(node, "args");
 	const char *op = jnode_str(node, "boolop");
@@ -323,16 +345,16 @@ static struct fold fold_bool(const struct jnode *node, bool patterns)
 
 	if (!op || !args || !args->child)
 		return exactly(V_ROW);
-	result = fold(args->child, patterns);
+	result = fold(args->child, target);
 	if (!strcmp(op, "NOT_EXPR"))
 		return negate(result);
 	for (const struct jnode *arg = args->child->next; arg; arg = arg->next)
-		result = combine(result, fold(arg, patterns), is_and ? and_value : or_value);
+		result = combine(result, fold(arg, target), is_and ? and_value : or_value);
 	return result;
 }
 
 /* IS NOT NULL selects too little to count; NULL and NOT NULL literals are what they are. */
-static struct fold fold_null_test(const struct jnode *node)
+static struct fold fold_null_test(const struct jnode *node, const char *target)
 {
 	const struct jnode *arg = jnode_get(node, "arg"), *literal = literal_of(arg);
 	bool is_not = jnode_is(node, "nulltesttype", "IS_NOT_NULL");
@@ -341,13 +363,13 @@ static struct fold fold_null_test(const struct jnode *node)
 		return exactly((jnode_get(literal, "isnull") != NULL) != is_not ? V_TRUE : V_FALSE);
 	if (is_not)
 		return exactly(V_TRUE);
-	return reads_row(arg) ? exactly(V_RARE) : exactly(V_CONST);
+	return reads_row(arg, target) ? exactly(V_RARE) : exactly(V_CONST);
 }
 
-static struct fold fold_bool_test(const struct jnode *node, bool patterns)
+static struct fold fold_bool_test(const struct jnode *node, const char *target)
 {
 	const char *type = jnode_str(node, "booltesttype");
-	struct fold arg = fold(jnode_get(node, "arg"), patterns);
+	struct fold arg = fold(jnode_get(node, "arg"), target);
 
 	if (!type || !strcmp(type, "IS_TRUE") || !strcmp(type, "IS_NOT_FALSE"))
 		return arg;
@@ -358,38 +380,38 @@ static struct fold fold_bool_test(const struct jnode *node, bool patterns)
 }
 
 /* All its results true: true, whatever the conditions are. */
-static struct fold fold_case(const struct jnode *node, bool patterns)
+static struct fold fold_case(const struct jnode *node, const char *target)
 {
 	const struct jnode *other = jnode_get(node, "defresult");
-	struct fold result = other ? fold(other, patterns) : exactly(V_FALSE);
+	struct fold result = other ? fold(other, target) : exactly(V_FALSE);
 	bool first = false;
 
 	jnode_for_each(when, jnode_get(node, "args")) {
-		struct fold next = fold(jnode_get(when, "result"), patterns);
-		struct fold cond = fold(jnode_get(when, "expr"), patterns);
+		struct fold next = fold(jnode_get(when, "result"), target);
+		struct fold cond = fold(jnode_get(when, "expr"), target);
 
 		if (!first && !jnode_get(node, "arg") && cond.value == V_TRUE)
 			return one_of(next.value, cond.possible == V_TRUE ? next.possible : ANY_VALUE);
 		first = true;
 		if (next.value != result.value)
-			return one_of(reads_row(node) ? V_ROW : V_CONST, ANY_VALUE);
+			return one_of(reads_row(node, target) ? V_ROW : V_CONST, ANY_VALUE);
 		result.possible |= next.possible;
 	}
 	return result;
 }
 
-static struct fold fold_coalesce(const struct jnode *node, bool patterns)
+static struct fold fold_coalesce(const struct jnode *node, const char *target)
 {
 	const struct jnode *args = jnode_get(node, "args");
 	struct fold result = exactly(V_FALSE);
 
 	/* As many rows as a NULL stands in get the last value: as selective as the OR of all. */
 	jnode_for_each(arg, args)
-		result = combine(result, fold(arg, patterns), or_value);
+		result = combine(result, fold(arg, target), or_value);
 	return result;
 }
 
-static struct fold fold(const struct jnode *node, bool patterns)
+static struct fold fold(const struct jnode *node, const char *target)
 {
 	if (!node)
 		return exactly(V_ROW);
@@ -397,28 +419,28 @@ static struct fold fold(const struct jnode *node, bool patterns)
 	case N_A_Const:
 		return fold_literal(node);
 	case N_BoolExpr:
-		return fold_bool(node, patterns);
+		return fold_bool(node, target);
 	case N_A_Expr:
-		return fold_a_expr(node, patterns);
+		return fold_a_expr(node, target);
 	case N_NullTest:
-		return fold_null_test(node);
+		return fold_null_test(node, target);
 	case N_BooleanTest:
-		return fold_bool_test(node, patterns);
+		return fold_bool_test(node, target);
 	case N_TypeCast:
 	case N_CollateClause:
-		return fold(jnode_get(node, "arg"), patterns);
+		return fold(jnode_get(node, "arg"), target);
 	case N_CaseExpr:
-		return fold_case(node, patterns);
+		return fold_case(node, target);
 	case N_CoalesceExpr:
-		return fold_coalesce(node, patterns);
+		return fold_coalesce(node, target);
 	default:
-		return exactly(reads_row(node) ? V_ROW : V_CONST);
+		return exactly(reads_row(node, target) ? V_ROW : V_CONST);
 	}
 }
 
-bool sql_fold_is_true(const struct jnode *where, bool patterns, bool *depends)
+bool sql_fold_is_true(const struct jnode *where, const char *target, bool *depends)
 {
-	struct fold result = fold(where, patterns);
+	struct fold result = fold(where, target);
 
 	*depends = (result.possible & NOT_SELECTIVE) && (result.possible & ~NOT_SELECTIVE);
 	return result.value & NOT_SELECTIVE;

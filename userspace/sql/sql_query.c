@@ -306,17 +306,27 @@ static void walk_with(struct walk *walk, const struct jnode *with)
 
 /* --- the statements -------------------------------------------------------------------------------------- */
 
-static void walk_predicate(struct walk *walk, const struct jnode *where, bool modifies)
+/* How the columns of @relation's rows may be qualified. */
+static const char *name_of(const struct jnode *relation)
+{
+	const char *alias = jnode_str(jnode_get(relation, "alias"), "aliasname");
+	const char *name = alias ? alias : jnode_str(relation, "relname");
+
+	return name ? name : "";
+}
+
+/* @target: the table whose rows are changed, NULL where they are only read. */
+static void walk_predicate(struct walk *walk, const struct jnode *where, const struct jnode *target)
 {
 	bool depends = false, is_true = !where;
 
 	if (where) {
-		is_true = sql_fold_is_true(where, modifies, &depends);
+		is_true = sql_fold_is_true(where, target ? name_of(target) : NULL, &depends);
 		walk->has_where = true;
 		walk->where_true |= is_true;
 		walk->literal_dependent |= depends;
 	}
-	if (modifies && (walk->mask & SQL_BIT(SQL_DELETE)) && walk->selective != SQL_SELECTIVE_NO)
+	if (target && (walk->mask & SQL_BIT(SQL_DELETE)) && walk->selective != SQL_SELECTIVE_NO)
 		walk->selective = is_true ? SQL_SELECTIVE_NO : SQL_SELECTIVE_YES;
 	walk_expr(walk, where);
 }
@@ -389,7 +399,7 @@ static void walk_select(struct walk *walk, const struct jnode *node, bool top)
 	scope.outputs = jnode_get(node, "targetList");
 	walk_expr(walk, scope.outputs);
 	if (top && jnode_get(node, "whereClause"))
-		walk_predicate(walk, jnode_get(node, "whereClause"), false);
+		walk_predicate(walk, jnode_get(node, "whereClause"), NULL);
 	else
 		walk_expr(walk, jnode_get(node, "whereClause"));
 	walk_expr(walk, jnode_get(node, "distinctClause"));
@@ -442,7 +452,7 @@ static void walk_update(struct walk *walk, const struct jnode *node)
 	target = walk_target(walk, node, SQL_BIT(SQL_MODIFY));
 	walk_from(walk, jnode_get(node, "fromClause"));
 	walk_targets(walk, jnode_get(node, "targetList"), target);
-	walk_predicate(walk, jnode_get(node, "whereClause"), true);
+	walk_predicate(walk, jnode_get(node, "whereClause"), jnode_get(node, "relation"));
 	walk_returning(walk, node, target);
 	walk_pop_scope(walk, &scope);
 }
@@ -458,7 +468,7 @@ static void walk_delete(struct walk *walk, const struct jnode *node)
 	target = walk_target(walk, node, SQL_BIT(SQL_DELETE));
 	target->all_columns = true;
 	walk_from(walk, jnode_get(node, "usingClause"));
-	walk_predicate(walk, jnode_get(node, "whereClause"), true);
+	walk_predicate(walk, jnode_get(node, "whereClause"), jnode_get(node, "relation"));
 	walk_returning(walk, node, target);
 	walk_pop_scope(walk, &scope);
 }
@@ -490,7 +500,7 @@ static void walk_merge(struct walk *walk, const struct jnode *node)
 	collect_ranges(walk, source);
 	walk_ranges(walk, source);
 	walk_predicate(walk, jnode_get(node, "joinCondition"),
-		       effects & (SQL_BIT(SQL_MODIFY) | SQL_BIT(SQL_DELETE)));
+		       effects & (SQL_BIT(SQL_MODIFY) | SQL_BIT(SQL_DELETE)) ? jnode_get(node, "relation") : NULL);
 	jnode_for_each(clause, clauses) {
 		walk_expr(walk, jnode_get(clause, "condition"));
 		walk_targets(walk, jnode_get(clause, "targetList"), target);

@@ -121,9 +121,9 @@ void walk_add_range(struct walk *walk, struct walk_object *object, const char *a
 
 /*
  * True when @where selects all rows or none as a whole; *@depends when other literals could change the answer.
- * @patterns: LIKE '%' counts as true.
+ * @target: the name of the table whose rows are changed, NULL where they are only read.
  */
-bool sql_fold_is_true(const struct jnode *where, bool patterns, bool *depends);
+bool sql_fold_is_true(const struct jnode *where, const char *target, bool *depends);
 
 /* --- sql_utility.c, sql_ddl.c ---------------------------------------------------------------------------- */
 
