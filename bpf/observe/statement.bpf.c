@@ -335,6 +335,30 @@ static __always_inline bool stmt_cursor_again(struct backend *b, struct dbf_serv
 	return true;
 }
 
+/* A fold of its own for the text that was just read, in the place of the oldest one. */
+static __always_inline struct fold *stmt_begin_fold(struct backend *b, struct dbf_config *cfg, u32 id,
+						    u32 parent)
+{
+	u32 index = b->fold_next++ & (FOLDS - 1);
+	struct fold *f = &b->folds[index];
+	struct text *t = &b->judge.text;
+
+	b->fold_last = index;
+	stmt_report_fold(b, f);
+	b->folded = 1;
+	f->ptr = t->whole ? b->run.ptr : 0;
+	f->hash[0] = b->text_hash[0];
+	f->hash[1] = b->text_hash[1];
+	f->len = t->len;
+	f->exec_id = id;
+	f->parent_id = parent;
+	f->epoch = b->epoch;
+	f->policy_gen = cfg->policy_gen;
+	f->executions = 0;
+	f->rows = 0;
+	return f;
+}
+
 /* Something runs inside the client's statement. */
 GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 {
@@ -380,21 +404,7 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 		}
 	}
 	b->next_exec_id++;
-	index = b->fold_next++ & (FOLDS - 1);
-	f = &b->folds[index];
-	b->fold_last = index;
-	stmt_report_fold(b, f);
-	b->folded = 1;
-	f->ptr = t->whole ? r->ptr : 0;
-	f->hash[0] = b->text_hash[0];
-	f->hash[1] = b->text_hash[1];
-	f->len = t->len;
-	f->exec_id = id;
-	f->parent_id = parent;
-	f->epoch = b->epoch;
-	f->policy_gen = cfg->policy_gen;
-	f->executions = 0;
-	f->rows = 0;
+	f = stmt_begin_fold(b, cfg, id, parent);
 	stmt_count_fold(b, f, r);
 	/* Repeats of what was not plainly allowed are judged again. */
 	if (stmt_judge_exec(b, srv, id, 0) != DBF_ACTION_ALLOW)
