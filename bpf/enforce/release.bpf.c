@@ -154,10 +154,39 @@ static __always_inline void release_arm(u32 index, u32 seq)
 		r->attempts = 0;
 		r->interrupted = 0;
 	}
-	/* A timer made before stays; its callback may be of the programs that ours replaced. */
-	bpf_timer_init(&r->timer, &releases, CLOCK_MONOTONIC);
-	if (!bpf_timer_set_callback(&r->timer, release_due))
-		bpf_timer_start(&r->timer, release_wait(slot), 0);
+	/* Its callback may be of the programs that ours replaced. */
+	if (!bpf_timer_set_callback(&r->timer, release_due) &&
+	    !bpf_timer_start(&r->timer, release_wait(slot), 0))
+		slot->timer = DBF_TIMER_OF(seq);
+}
+
+static long release_prepare_slot(u32 index, u32 *missing)
+{
+	struct release *r = bpf_map_lookup_elem(&releases, &index);
+	struct dbf_hold_slot *slot = hold_slot_at(index);
+	int err;
+
+	if (!r || !slot)
+		return 1;
+	err = bpf_timer_init(&r->timer, &releases, CLOCK_MONOTONIC);
+	if (!err || err == -EBUSY) /* it was made before */
+		__sync_fetch_and_or(&slot->timer, DBF_TIMER_MADE);
+	else
+		(*missing)++;
+	return 0;
+}
+
+/*
+ * Make all timers, before any is needed: the memory for one cannot always be had where a signal is
+ * sent. Run by the loader; how many could not be made.
+ */
+SEC("syscall")
+int release_prepare(void *ctx)
+{
+	u32 missing = 0;
+
+	bpf_loop(DBF_HOLD_SLOTS, release_prepare_slot, &missing, 0);
+	return missing;
 }
 
 /* Every signal on the node comes by here: what is not a stop of ours leaves at once. */

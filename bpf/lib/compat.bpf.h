@@ -20,6 +20,8 @@
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
 
+#define EBUSY 16
+
 #define SIGINT 2
 #define SIGTERM 15
 #define SIGCONT 18

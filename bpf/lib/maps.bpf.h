@@ -15,6 +15,8 @@
  * of the last, then makes itself the active instance: at no moment do both act, or neither.
  */
 const volatile unsigned int cfg_instance = 1;
+/* Holds are ended by the kernel itself when nobody else is left. */
+const volatile bool cfg_releases;
 
 #define FRAMES 8
 #define FOLDS 8

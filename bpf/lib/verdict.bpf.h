@@ -99,9 +99,10 @@ static long claim_look(u32 i, struct claiming *c)
 	if (!slot)
 		return 1;
 	st = DBF_STATE_OF(slot->state);
-	if (st == DBF_HOLD_FREE && !c->spare)
-		c->spare = i + 1;
-	else if (slot->postmaster == c->postmaster &&
+	if (st == DBF_HOLD_FREE) {
+		if (!c->spare && (!cfg_releases || slot->timer & DBF_TIMER_MADE))
+			c->spare = i + 1;
+	} else if (slot->postmaster == c->postmaster &&
 		 (st == DBF_HOLD_OPEN || (st == DBF_HOLD_CLAIMED && i < c->below))) {
 		c->held++;
 		c->same += slot->identity_class == c->class;
@@ -263,6 +264,14 @@ GLOBAL_FN int hold_begin(struct backend *b, u32 index)
 	if (!verdict_signal(SIGSTOP)) {
 		b->hold_slot = 0;
 		hold_free(slot, seq);
+		return DBF_WHY_SIGNAL;
+	}
+	/* Without its timer nobody may be left to let it go. */
+	if (cfg_releases && *(volatile u32 *)&slot->timer != DBF_TIMER_OF(seq)) {
+		bpf_send_signal(SIGCONT);
+		b->hold_slot = 0;
+		hold_free(slot, seq);
+		count_add(DBF_COUNT_SIGNAL_ERRORS, 1);
 		return DBF_WHY_SIGNAL;
 	}
 	__sync_val_compare_and_swap(&slot->state, DBF_STATE(seq, DBF_HOLD_CLAIMED),

@@ -199,6 +199,16 @@ static void test_holds_lost_text(void)
 	tear_down();
 }
 
+/* Slots that a hold can have: where the kernel ends holds, those whose timer could be made. */
+static unsigned usable_slots(void)
+{
+	unsigned made = 0;
+
+	for (unsigned i = 0; i < DBF_HOLD_SLOTS; i++)
+		made += (t.slots[i].timer & DBF_TIMER_MADE) != 0;
+	return made ? made : DBF_HOLD_SLOTS;
+}
+
 /* Statements that were held, allowed, and run on: whoever comes next is held all the same, however many they are. Only
  * holds that are open count. */
 static void test_holds_long_runners(void)
@@ -216,7 +226,8 @@ static void test_holds_long_runners(void)
 		resolve(run[i], DBF_HOLD_ALLOWED);
 		wait_done(run[i]);
 	}
-	CHECK_INT(counted(DBF_COUNT_HOLD_ENDS_LOST), RUNNERS - DBF_HOLD_SLOTS);
+	CHECK_MSG(usable_slots() > DBF_HOLD_SLOTS / 2, "%u slots can be used", usable_slots());
+	CHECK_INT(counted(DBF_COUNT_HOLD_ENDS_LOST), RUNNERS - usable_slots());
 	for (int i = 0; i < OPEN; i++) {
 		more[i] = backend_new();
 		CHECK(!parse(more[i], "SELECT held"));

@@ -269,6 +269,27 @@ def with_everything_dead_fail_closed_denies_new_statements():
 
 
 @case
+def the_kernel_alone_ends_every_hold():
+    """Six statements held at once, every process dead, again and again: each hold has its timer, or does not begin."""
+    worst, rounds = 0.0, 15
+    with Cluster() as cluster:
+        cluster.psql("CREATE TABLE stays (id int);")
+        for number in range(rounds):
+            with Daemon({"p.yaml": POLICY.format(failure="closed")}) as daemon:
+                helds = [Held(cluster, f"DROP TABLE stays /* {number} {i} */") for i in range(6)]
+                daemon.kill_all()
+                start = time.monotonic()
+                for held in helds:
+                    held.start()
+                for held in helds:
+                    check(held.done.wait(20), f"round {number}: a statement stands still: {cluster.stopped_backends()}")
+                    check(held.result and held.result.sqlstate == "57014", f"{held.result and held.result.tags} {held.error}")
+                worst = max(worst, (time.monotonic() - start) * 1000)
+                daemon.cli("disarm")
+    say(f"{6 * rounds} statements, the slowest ended after {worst:.0f} ms")
+
+
+@case
 def an_orderly_restart_leaves_no_gap_in_enforcement():
     """A client that tries to drop a table all the time never succeeds while the daemon restarts."""
     with Cluster() as cluster, Daemon({"p.yaml": POLICY.format(failure="closed")}) as daemon:

@@ -24,6 +24,8 @@
 
 #define LINKS_MAX (DBF_SERVERS * KERNEL_HOOKS_MAX)
 #define TRACEPOINTS 4
+#define TIMER_TRIES 20
+#define TIMER_WAIT_US 1000
 
 struct server_links {
 	bool used;
@@ -229,6 +231,8 @@ static int load_once(struct kernel *k, struct err *err)
 	k->skel->rodata->cfg_instance = k->instance;
 	bpf_map__set_max_entries(k->skel->maps.ring, (uint32_t)k->ring_bytes);
 	bpf_program__set_autoload(k->skel->progs.signal_generate, kernel_releases_holds());
+	bpf_program__set_autoload(k->skel->progs.release_prepare, kernel_releases_holds());
+	k->skel->rodata->cfg_releases = kernel_releases_holds();
 	k->skel->rodata->cfg_task_work = kernel_has_task_work();
 	rc = pin_maps(k, &k->took_over);
 	if (!rc)
@@ -242,6 +246,28 @@ static int load_once(struct kernel *k, struct err *err)
 			"the kernel refused the programs (%s); 'dbfence doctor' says what it lacks",
 			strerror(-rc));
 	}
+	return 0;
+}
+
+/* Memory for the timers is asked for without waiting, so it may take more than one try. */
+static int make_timers(struct kernel *k, struct err *err)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, run);
+
+	if (!bpf_program__autoload(k->skel->progs.release_prepare))
+		return 0;
+	for (int i = 0; i < TIMER_TRIES; i++) {
+		if (bpf_prog_test_run_opts(bpf_program__fd(k->skel->progs.release_prepare), &run))
+			return err_set(err, -errno, "cannot make the timers that end holds: %s",
+				       strerror(errno));
+		if (!run.retval)
+			return 0;
+		usleep(TIMER_WAIT_US);
+	}
+	/* Slots without one are not used; a quarter of them is all that can be needed at once. */
+	if (run.retval > DBF_HOLD_SLOTS / 2)
+		log_warn("%u of %d timers that end holds could not be made: statements may not be held for want of them",
+			 run.retval, DBF_HOLD_SLOTS);
 	return 0;
 }
 
@@ -315,7 +341,9 @@ struct kernel *kernel_open(const struct kernel_opts *opts, struct err *err)
 		rc = err_set(err, -errno, "cannot map the shared pages: %s", strerror(errno));
 		goto fail;
 	}
-	rc = attach_tracepoints(k, err);
+	rc = make_timers(k, err);
+	if (!rc)
+		rc = attach_tracepoints(k, err);
 	if (rc)
 		goto fail;
 	return k;

@@ -37,8 +37,11 @@ struct dbf_hold_slot {
 	dbf_u32 postmaster;
 	dbf_u64 resolved_ns;
 	dbf_u32 identity_class;	/* of the session; 0 not known */
-	dbf_u32 pad;
+	dbf_u32 timer;		/* DBF_TIMER_MADE when the kernel has one for it; below, which hold's runs */
 };
+
+#define DBF_TIMER_MADE 0x80000000U
+#define DBF_TIMER_OF(seq) (DBF_TIMER_MADE | (((dbf_u32)(seq) + 1) & ~DBF_TIMER_MADE))
 
 enum dbf_count {
 	DBF_COUNT_NONE,
