@@ -23,7 +23,7 @@
 
 #define OUT_MAX (32UL << 20) /* records waiting for a recorder that is slow or being replaced */
 #define OUT_FLUSH (64UL << 10)
-#define POLL_BUSY_MS 4
+#define POLL_BUSY_MS 1
 #define POLL_IDLE_MS 200
 #define OVERLOAD_PART 8 /* the reader is behind when this part of the ring waits, until half of that */
 #define LOOK_EACH 64	/* records between two looks at the clock and the keeper, if they are small */
