@@ -358,8 +358,6 @@ static const struct policy_decision *decide(struct pipeline *p, const struct sql
 {
 	uint32_t class = st->session->identity_class;
 	struct known *k = &p->known[(facts->id * 0x9e3779b97f4a7c15ULL >> 32 ^ class) % KNOWN_SLOTS];
-	struct record_statement r = { .st = st, .facts = facts, .decision = &k->decision,
-				      .generation = p->generation };
 
 	*record = NULL;
 	if (!facts->id || !class) {
@@ -367,6 +365,9 @@ static const struct policy_decision *decide(struct pipeline *p, const struct sql
 		return own;
 	}
 	if (k->facts_id != facts->id || k->identity_class != class) {
+		struct record_statement r = { .st = st, .facts = facts, .decision = &k->decision,
+					      .generation = p->generation };
+
 		judge(p, facts, who, &k->decision);
 		k->facts_id = k->decision.identity_volatile ? 0 : facts->id;
 		k->identity_class = class;

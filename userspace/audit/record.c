@@ -20,18 +20,6 @@
 
 enum wire_type { WIRE_VARINT = 0, WIRE_I64 = 1, WIRE_BYTES = 2, WIRE_I32 = 5 };
 
-size_t record_put_varint(uint8_t *to, uint64_t value)
-{
-	size_t len = 0;
-
-	while (value >= 0x80) {
-		to[len++] = (uint8_t)(value | 0x80);
-		value >>= 7;
-	}
-	to[len++] = (uint8_t)value;
-	return len;
-}
-
 size_t record_varint_size(uint64_t value)
 {
 	size_t len = 1;

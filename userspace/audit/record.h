@@ -119,9 +119,20 @@ struct record_keys {
 };
 
 /* Writes @value, at most RECORD_VARINT_MAX bytes; returns how many. */
-size_t record_put_varint(uint8_t *to, uint64_t value);
+static inline size_t record_put_varint(uint8_t *to, uint64_t value)
+{
+	size_t len = 0;
+
+	while (value >= 0x80) {
+		to[len++] = (uint8_t)(value | 0x80);
+		value >>= 7;
+	}
+	to[len++] = (uint8_t)value;
+	return len;
+}
 /* How many bytes record_put_varint would write. */
 size_t record_varint_size(uint64_t value);
+/* The general case of record_get_varint(), for it alone. */
 bool record_get_long_varint(const uint8_t **at, const uint8_t *end, uint64_t *value);
 
 /* Reads one varint and moves *at behind it. False when it is cut off or longer than 64 bits. */

@@ -102,13 +102,14 @@ int recorder_take_stats(int control_fd, struct recorder_stats *stats)
 int recorder_get_stats(int control_fd, int timeout_ms, struct recorder_stats *stats)
 {
 	struct pollfd ready = {.fd = control_fd, .events = POLLIN};
+	struct recorder_stats late;
 	int err, n;
 
 	/*
 	 * An answer that came after an earlier question had timed out is not the answer to this
 	 * one.
 	 */
-	recorder_take_stats(control_fd, stats);
+	recorder_take_stats(control_fd, &late);
 	err = recorder_ask_stats(control_fd);
 	if (err)
 		return err;

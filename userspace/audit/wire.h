@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "audit/record.h"
+
 struct wire {
 	uint8_t *start, *at, *end; /* borrowed: from the caller */
 	bool full;		   /* sticky: something did not fit and was left out whole */
@@ -37,12 +39,11 @@ static inline bool wire_room(struct wire *w, size_t len)
 	return false;
 }
 
-static inline uint8_t *wire_put(uint8_t *to, uint64_t value)
+/* A field's head: its key, then its value or length. */
+static inline void wire_head(struct wire *w, uint64_t key, uint64_t value)
 {
-	for (; value >= 0x80; value >>= 7)
-		*to++ = (uint8_t)(value | 0x80);
-	*to++ = (uint8_t)value;
-	return to;
+	w->at += record_put_varint(w->at, key);
+	w->at += record_put_varint(w->at, value);
 }
 
 /* What was packed before. */
@@ -59,14 +60,14 @@ static inline void wire_number(struct wire *w, unsigned field, uint64_t value)
 {
 	if (!value || !wire_room(w, 5 + 10))
 		return;
-	w->at = wire_put(wire_put(w->at, field << 3), value);
+	wire_head(w, field << 3, value);
 }
 
 /* A submessage whose @len bytes follow; an empty one is there all the same. */
 static inline void wire_message(struct wire *w, unsigned field, size_t len)
 {
 	if (wire_room(w, 5 + 10 + len))
-		w->at = wire_put(wire_put(w->at, field << 3 | 2), len);
+		wire_head(w, field << 3 | 2, len);
 }
 
 /* An element of a repeated string may be empty. */
@@ -74,7 +75,7 @@ static inline void wire_element(struct wire *w, unsigned field, const void *data
 {
 	if (!wire_room(w, 5 + 10 + len))
 		return;
-	w->at = wire_put(wire_put(w->at, field << 3 | 2), len);
+	wire_head(w, field << 3 | 2, len);
 	memcpy(w->at, data, len);
 	w->at += len;
 }
