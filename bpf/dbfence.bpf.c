@@ -4,6 +4,7 @@
  * process of ours behind it; README.md lists hooks, maps and the kernel facts they rest on.
  */
 #include "lib/compat.bpf.h"
+#include "lib/frame.bpf.h"
 #include "lib/verdict.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -11,5 +12,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "observe/statement.bpf.c"
 #include "observe/reply.bpf.c"
 #include "observe/session.bpf.c"
+#include "observe/wire.bpf.c"
 #include "enforce/release.bpf.c"
 #include "enforce/stop.bpf.c"

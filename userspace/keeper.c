@@ -621,7 +621,11 @@ static int wait_for_recorder(struct keeper *k, struct err *err)
 
 static int start(struct keeper *k, struct err *err)
 {
-	struct kernel_opts ko = { .pin_dir = k->opts.pin_dir, .ring_bytes = k->opts.ring_bytes };
+	struct kernel_opts ko = { .pin_dir = k->opts.pin_dir,
+				  .ring_bytes = k->opts.ring_bytes,
+				  .no_server = k->opts.no_server,
+				  .no_wire = k->opts.no_wire,
+				  .wire_cgroup = k->opts.wire_cgroup };
 	unsigned released;
 	int rc = kernel_check(err);
 
@@ -662,6 +666,7 @@ static int start(struct keeper *k, struct err *err)
 		rc = watch_fd(k, k->listen_fd, SRC_CONTROL, err);
 	if (rc)
 		return rc;
+	keeper_set_ports(k);
 	keeper_seed_clients(k);
 	return kernel_activate(k->kernel, err);
 }
@@ -707,7 +712,7 @@ static void announce(struct keeper *k)
 	if (over)
 		record_gap(k, "daemon_restart",
 			   "no daemon ran before this; what the ring could not keep is lost");
-	if (!servers_covered(k))
+	if (!k->opts.no_server && !servers_covered(k))
 		log_info("no PostgreSQL server runs on this node yet: waiting for one (try: make "
 			 "demo, or start one)");
 	log_info("ready");

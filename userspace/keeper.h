@@ -43,6 +43,10 @@ struct keeper_opts {
 	size_t ring_bytes;
 	int only_ports[KEEPER_PORTS]; /* clusters that may be signalled; all when none is named */
 	unsigned only_port_cnt;
+	bool no_server, no_wire; /* vantages that are not wanted */
+	int wire_ports[KEEPER_PORTS];
+	unsigned wire_port_cnt;
+	const char *wire_cgroup; /* NULL: the whole node */
 };
 
 struct keeper_cluster {
@@ -133,6 +137,9 @@ void keeper_policy_ready(struct keeper *k, const struct msg_ready *m);
 /* keeper_server.c */
 void keeper_on_discovery(void *arg, enum discover_event event, const struct pg_server *server,
 			 const struct pg_postmaster *pm);
+
+/* Tell the kernel where databases listen. */
+void keeper_set_ports(struct keeper *k);
 
 /* Once, when the clusters are known: clients that connected over TCP before us. */
 void keeper_seed_clients(struct keeper *k);

@@ -168,6 +168,9 @@ static json_t *counters_json(struct keeper *k)
 		[DBF_COUNT_TIMER_RELEASES] = "kernel_timer_releases",
 		[DBF_COUNT_STATE_FAULTS] = "kernel_state_faults",
 		[DBF_COUNT_HOLD_ENDS_LOST] = "kernel_hold_ends_lost",
+		[DBF_COUNT_WIRE_CONNS] = "kernel_wire_ends",
+		[DBF_COUNT_WIRE_NO_ROOM] = "kernel_wire_no_room",
+		[DBF_COUNT_WIRE_REORDERED] = "kernel_wire_reordered",
 	};
 	const struct dbf_vitals *v = kernel_vitals(k->kernel);
 	const struct msg_stats *w = &k->stats;

@@ -15,6 +15,7 @@
 #include "loader/pg_memory.h"
 
 #define HOLD_SHARE 10
+#define POSTGRESQL_PORT 5432
 
 static struct keeper_server *server_lookup(struct keeper *k, const struct pg_server *s)
 {
@@ -54,6 +55,12 @@ static void server_new(struct keeper *k, const struct pg_server *s)
 	*to = (struct keeper_server){ .used = true };
 	snprintf(to->exe, sizeof(to->exe), "%.500s", s->exe);
 	snprintf(to->version, sizeof(to->version), "%.60s", s->version);
+	if (k->opts.no_server) {
+		to->k.index = -1;
+		to->k.dev = s->dev;
+		to->k.ino = s->ino;
+		return;
+	}
 	if (kernel_attach_server(k->kernel, s, &to->k, &err)) {
 		to->k.dev = s->dev;
 		to->k.ino = s->ino;
@@ -140,13 +147,36 @@ static void cluster_set(struct keeper *k, const struct pg_server *s, const struc
 	c->pm = *pm;
 	entry.flags = (may_signal(k, pm) ? DBF_CLUSTER_ENFORCE : 0) |
 		      (is_standby(pm) ? DBF_CLUSTER_STANDBY : 0);
+	if (server && server->k.covered)
+		entry.flags |= DBF_CLUSTER_OBSERVED;
 	entry.max_holds = cluster_holds(k, s, pm->pid);
 	c->flags = entry.flags;
 	c->max_holds = entry.max_holds ? entry.max_holds : k->opts.max_holds;
 	if (kernel_set_cluster(k->kernel, c->pid, &entry))
 		log_warn("cannot tell the kernel about postmaster %u: %s", c->pid, strerror(errno));
+	keeper_set_ports(k);
 	if (fresh)
 		log_info("cluster %s, port %d, postmaster %u", pm->data_dir, pm->port, c->pid);
+}
+
+static void add_port(struct dbf_ports *ports, int port)
+{
+	if (port > 0 && port < 65536)
+		ports->bits[port / 64] |= 1ULL << port % 64;
+}
+
+void keeper_set_ports(struct keeper *k)
+{
+	struct dbf_ports ports = {};
+
+	add_port(&ports, POSTGRESQL_PORT);
+	for (unsigned i = 0; i < k->opts.wire_port_cnt; i++)
+		add_port(&ports, k->opts.wire_ports[i]);
+	for (unsigned i = 0; i < KEEPER_CLUSTERS; i++)
+		if (k->clusters[i].pid)
+			add_port(&ports, k->clusters[i].pm.port);
+	if (kernel_set_ports(k->kernel, &ports))
+		log_warn("cannot tell the kernel about the ports: %s", strerror(errno));
 }
 
 void keeper_on_discovery(void *arg, enum discover_event event, const struct pg_server *server,

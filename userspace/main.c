@@ -26,11 +26,15 @@ static const char help[] =
 	"  --max-holds N         statements of one server held at once (default 8)\n"
 	"  --ring-bytes N        kernel to user buffer (default 8 MiB)\n"
 	"  --pin-dir DIR         where programs are pinned (default /sys/fs/bpf/dbfence)\n"
+	"  --vantage LIST        where statements are seen: server, wire (default server,wire)\n"
+	"  --wire-port PORT      a database listens there, besides 5432 and what runs here; may be repeated\n"
+	"  --wire-cgroup DIR     follow the connections of this cgroup only (default: the whole node)\n"
 	"  --verbose             debug lines\n"
 	"  --version, --help\n";
 
 enum option_id { OPT_POLICY_DIR = 256, OPT_STATE_DIR, OPT_SOCKET, OPT_MODE, OPT_ONLY_PORT, OPT_TEXT, OPT_HOLD_MS, OPT_MAX_HOLDS,
-		 OPT_RING_BYTES, OPT_PIN_DIR, OPT_FOREGROUND, OPT_VERBOSE, OPT_VERSION, OPT_HELP };
+		 OPT_RING_BYTES, OPT_PIN_DIR, OPT_VANTAGE, OPT_WIRE_PORT, OPT_WIRE_CGROUP,
+		  OPT_FOREGROUND, OPT_VERBOSE, OPT_VERSION, OPT_HELP };
 
 static const struct option options[] = {
 	{ "foreground", no_argument, NULL, OPT_FOREGROUND },
@@ -44,6 +48,9 @@ static const struct option options[] = {
 	{ "max-holds", required_argument, NULL, OPT_MAX_HOLDS },
 	{ "ring-bytes", required_argument, NULL, OPT_RING_BYTES },
 	{ "pin-dir", required_argument, NULL, OPT_PIN_DIR },
+	{ "vantage", required_argument, NULL, OPT_VANTAGE },
+	{ "wire-port", required_argument, NULL, OPT_WIRE_PORT },
+	{ "wire-cgroup", required_argument, NULL, OPT_WIRE_CGROUP },
 	{ "verbose", no_argument, NULL, OPT_VERBOSE },
 	{ "version", no_argument, NULL, OPT_VERSION },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -89,6 +96,14 @@ static void set_text(struct keeper_opts *o, const char *text)
 		choice_error("text", text, "masked or full");
 }
 
+static void set_vantage(struct keeper_opts *o, const char *text)
+{
+	o->no_server = strcmp(text, "server") && strcmp(text, "server,wire") && strcmp(text, "wire,server");
+	o->no_wire = strcmp(text, "wire") && strcmp(text, "server,wire") && strcmp(text, "wire,server");
+	if (o->no_server && o->no_wire)
+		choice_error("vantage", text, "server, wire or both with a comma");
+}
+
 static void set_option(struct keeper_opts *o, int id)
 {
 	switch (id) {
@@ -105,6 +120,12 @@ static void set_option(struct keeper_opts *o, int id)
 	case OPT_ONLY_PORT:
 		if (o->only_port_cnt < KEEPER_PORTS)
 			o->only_ports[o->only_port_cnt++] = (int)number("only-port", optarg, 1, 65535);
+		break;
+	case OPT_VANTAGE: set_vantage(o, optarg); break;
+	case OPT_WIRE_CGROUP: o->wire_cgroup = optarg; break;
+	case OPT_WIRE_PORT:
+		if (o->wire_port_cnt < KEEPER_PORTS)
+			o->wire_ports[o->wire_port_cnt++] = (int)number("wire-port", optarg, 1, 65535);
 		break;
 	case OPT_VERBOSE: log_set_level(LOG_LEVEL_DEBUG); break;
 	case OPT_VERSION: printf("dbfenced 0.1\n"); exit(0);

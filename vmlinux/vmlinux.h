@@ -57,9 +57,13 @@ struct sock_common {
 	struct in6_addr skc_v6_rcv_saddr;
 };
 
+typedef struct { int owned; } socket_lock_t;
+
 struct sock {
 	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
 	u16 sk_protocol;
+	int sk_err;
 	struct pid *sk_peer_pid;
 	const struct cred *sk_peer_cred;
 };
@@ -93,6 +97,7 @@ struct task_struct {
 	char comm[16];
 };
 
+struct tcp_sock;
 struct seq_file;
 struct bpf_iter_meta { struct seq_file *seq; };
 struct bpf_iter__task_file {

@@ -21,9 +21,11 @@
 #include "loader/pg_layout.h"
 #include "loader/pinned.h"
 #include "loader/probe.h"
+#include "loader/wire.h"
 
 #define LINKS_MAX (DBF_SERVERS * KERNEL_HOOKS_MAX)
-#define TRACEPOINTS 4
+#define TRACEPOINTS 5
+#define WIRE_PROGRAMS 2
 #define TIMER_TRIES 20
 #define TIMER_WAIT_US 1000
 
@@ -49,6 +51,7 @@ struct kernel {
 	struct dbf_hold_slot *holds;
 	struct dbf_doorbell *doorbell;
 	struct bpf_link *tracepoints[TRACEPOINTS];
+	struct bpf_link *wire[WIRE_PROGRAMS];
 	struct server_links servers[DBF_SERVERS];
 	bool gate_on;
 };
@@ -126,27 +129,15 @@ static int libbpf_print(enum libbpf_print_level level, const char *fmt, va_list 
 	return 0;
 }
 
-/* Wherever it is mounted: beside the v1 hierarchies on some systems. */
-static bool have_cgroup2(void)
-{
-	FILE *f = fopen("/proc/self/mounts", "re");
-	char line[4096], type[64];
-	bool found = false;
-
-	while (f && !found && fgets(line, sizeof(line), f))
-		found = sscanf(line, "%*s %*s %63s", type) == 1 && !strcmp(type, "cgroup2");
-	if (f)
-		fclose(f);
-	return found;
-}
-
 int kernel_check(struct err *err)
 {
+	char cgroup[2048];
+
 	if (geteuid() != 0)
 		return err_set(
 			err, -EPERM,
 			"dbfenced must be started as root: it loads programs into the kernel");
-	if (!have_cgroup2())
+	if (wire_find_cgroup(cgroup, sizeof(cgroup)))
 		return err_set(
 			err, -ENOTSUP,
 			"no cgroup v2 hierarchy is mounted: mount one (mount -t cgroup2 none "
@@ -216,7 +207,7 @@ fail:
 	return NULL;
 }
 
-static int load_once(struct kernel *k, struct err *err)
+static int load_once(struct kernel *k, const struct kernel_opts *opts, struct err *err)
 {
 	void *image;
 	int rc;
@@ -234,6 +225,10 @@ static int load_once(struct kernel *k, struct err *err)
 	bpf_program__set_autoload(k->skel->progs.release_prepare, kernel_releases_holds());
 	k->skel->rodata->cfg_releases = kernel_releases_holds();
 	k->skel->rodata->cfg_task_work = kernel_has_task_work();
+	k->skel->rodata->cfg_server_vantage = !opts->no_server;
+	bpf_program__set_autoload(k->skel->progs.wire_egress, !opts->no_wire);
+	bpf_program__set_autoload(k->skel->progs.wire_ingress, !opts->no_wire);
+	bpf_program__set_autoload(k->skel->progs.wire_closed, !opts->no_wire);
 	rc = pin_maps(k, &k->took_over);
 	if (!rc)
 		rc = dbfence_bpf__load(k->skel);
@@ -278,6 +273,7 @@ static int attach_tracepoints(struct kernel *k, struct err *err)
 		k->skel->progs.tcp_state,
 		k->skel->progs.signal_generate,
 		k->skel->progs.server_stop,
+		k->skel->progs.wire_closed,
 	};
 	char path[400];
 
@@ -291,6 +287,24 @@ static int attach_tracepoints(struct kernel *k, struct err *err)
 		snprintf(path, sizeof(path), "%s/%s", k->link_dir, bpf_program__name(progs[i]));
 		if (bpf_link__pin(k->tracepoints[i], path))
 			return err_set(err, -errno, "cannot pin %s: %s", path, strerror(errno));
+	}
+	return 0;
+}
+
+static int attach_wire(struct kernel *k, const char *cgroup, struct err *err)
+{
+	struct bpf_program *progs[WIRE_PROGRAMS] = { k->skel->progs.wire_egress, k->skel->progs.wire_ingress };
+	char root[2048], path[400];
+
+	if (!cgroup && wire_find_cgroup(root, sizeof(root)))
+		return err_set(err, -ENOTSUP, "no cgroup v2 hierarchy is mounted");
+	for (int i = 0; i < WIRE_PROGRAMS; i++) {
+		if (!bpf_program__autoload(progs[i]))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", k->link_dir, bpf_program__name(progs[i]));
+		k->wire[i] = wire_attach(progs[i], cgroup ? cgroup : root, path, err);
+		if (!k->wire[i])
+			return -errno;
 	}
 	return 0;
 }
@@ -315,7 +329,7 @@ struct kernel *kernel_open(const struct kernel_opts *opts, struct err *err)
 	pinned = pinned_ring_bytes(k->pin_dir);
 	k->ring_bytes = pinned ? pinned
 			       : ring_size(opts->ring_bytes ? opts->ring_bytes : KERNEL_RING_BYTES);
-	rc = load_once(k, err);
+	rc = load_once(k, opts, err);
 	if (rc && k->took_over) {
 		unsigned released, removed;
 
@@ -325,7 +339,7 @@ struct kernel *kernel_open(const struct kernel_opts *opts, struct err *err)
 		kernel_disarm(k->pin_dir, &released, &removed, NULL);
 		rc = pinned_make_dir(k->pin_dir, err);
 		if (!rc)
-			rc = load_once(k, err);
+			rc = load_once(k, opts, err);
 	}
 	if (rc)
 		goto fail;
@@ -344,6 +358,8 @@ struct kernel *kernel_open(const struct kernel_opts *opts, struct err *err)
 	rc = make_timers(k, err);
 	if (!rc)
 		rc = attach_tracepoints(k, err);
+	if (!rc)
+		rc = attach_wire(k, opts->wire_cgroup, err);
 	if (rc)
 		goto fail;
 	return k;
@@ -380,6 +396,8 @@ void kernel_close(struct kernel *k, enum kernel_end end)
 		free_server(&k->servers[i]);
 	for (int i = 0; i < TRACEPOINTS; i++)
 		bpf_link__destroy(k->tracepoints[i]);
+	for (int i = 0; i < WIRE_PROGRAMS; i++)
+		bpf_link__destroy(k->wire[i]);
 	if (end == KERNEL_REMOVE)
 		pinned_remove_links(k->pin_dir, NULL, &removed);
 	else if (end == KERNEL_UNDO && k->link_dir[0])
@@ -700,6 +718,13 @@ int kernel_set_cluster(struct kernel *k, uint32_t postmaster, const struct dbf_c
 void kernel_drop_cluster(struct kernel *k, uint32_t postmaster)
 {
 	bpf_map_delete_elem(bpf_map__fd(k->skel->maps.clusters), &postmaster);
+}
+
+int kernel_set_ports(struct kernel *k, const struct dbf_ports *ports)
+{
+	uint32_t zero = 0;
+
+	return bpf_map_update_elem(bpf_map__fd(k->skel->maps.wire_ports), &zero, ports, BPF_ANY) ? -errno : 0;
 }
 
 int kernel_get_config(struct kernel *k, struct dbf_config *config)

@@ -28,6 +28,8 @@ struct kernel_opts {
 	const char *pin_dir; /* NULL: KERNEL_PIN_DIR */
 	size_t ring_bytes;   /* 0: KERNEL_RING_BYTES; rounded up to a power of two; what is pinned
 				already wins */
+	bool no_server, no_wire; /* vantages that are not wanted */
+	const char *wire_cgroup; /* below which sockets are followed; NULL: all */
 };
 
 /* One attached hook, for status and doctor. */
@@ -84,6 +86,9 @@ bool kernel_took_over(const struct kernel *k);
 int kernel_attach_server(struct kernel *k, const struct pg_server *server,
 			 struct kernel_server *out, struct err *err);
 void kernel_detach_server(struct kernel *k, int index);
+
+/* Where databases are known to listen: connections to and from there are followed even from their middle. */
+int kernel_set_ports(struct kernel *k, const struct dbf_ports *ports);
 
 /* Attach or detach the Execute gate on every server (see bpf/README.md). 0 or a negative errno. */
 int kernel_set_execute_gate(struct kernel *k, bool on);

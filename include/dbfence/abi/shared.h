@@ -64,6 +64,9 @@ enum dbf_count {
 	DBF_COUNT_TIMER_RELEASES,
 	DBF_COUNT_HOLD_ENDS_LOST,	/* a slot was taken for another hold before its backend said how its own ended */
 	DBF_COUNT_STATE_FAULTS,	/* variables of the server that decide something and could not be read */
+	DBF_COUNT_WIRE_CONNS,	/* ends of connections that were followed */
+	DBF_COUNT_WIRE_NO_ROOM,	/* packets that were not followed for want of memory or of a lock */
+	DBF_COUNT_WIRE_REORDERED,	/* packets that came before their turn, and were kept */
 	DBF_COUNT_MAX = 32
 };
 
@@ -126,7 +129,11 @@ struct dbf_query_desc {
 	dbf_u8 pad2[7];
 };
 
-enum dbf_cluster_flag { DBF_CLUSTER_ENFORCE = 1, DBF_CLUSTER_STANDBY = 2 };
+enum dbf_cluster_flag {
+	DBF_CLUSTER_ENFORCE = 1,
+	DBF_CLUSTER_STANDBY = 2,
+	DBF_CLUSTER_OBSERVED = 4,	/* the server vantage sees its sessions */
+};
 
 struct dbf_cluster {		/* by postmaster tgid */
 	dbf_u32 flags;
@@ -173,6 +180,10 @@ struct dbf_tcp_client {
 struct dbf_tcp_owner {		/* one connection that is there when a daemon starts */
 	struct dbf_tcp_key key;
 	struct dbf_tcp_client client;
+};
+
+struct dbf_ports {		/* where databases are known to listen, one bit a port */
+	dbf_u64 bits[65536 / 64];
 };
 
 DBF_ASSERT_SIZE(dbf_hold_slot, 64);

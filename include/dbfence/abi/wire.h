@@ -47,16 +47,14 @@ enum dbf_wire_type {
 	DBF_WIRE_GAP,		/* the framing was lost: ->length is an enum dbf_wire_gap */
 	DBF_WIRE_RESYNC,	/* and found again, at the beginning of a message */
 	DBF_WIRE_DOUBT,		/* these bytes came twice before TCP took them: what stands in the items before and behind may differ */
-	DBF_WIRE_CLOSE,		/* ->length: 1 FIN, 2 RST */
+	DBF_WIRE_CLOSE,		/* the end that saw it has no socket any more; ->length: 1 in order, 2 by a reset or an error */
 	DBF_WIRE_TYPE_MAX
 };
 
 enum dbf_wire_gap {
 	DBF_WIRE_GAP_NONE,
-	DBF_WIRE_GAP_JOINED,	/* it was there before the programs */
 	DBF_WIRE_GAP_FRAME,	/* bytes that are no message */
 	DBF_WIRE_GAP_HOLE,	/* segments were missing for longer than others could be kept */
-	DBF_WIRE_GAP_BUSY,	/* two packets at once, and the other was not done in time */
 	DBF_WIRE_GAP_MAX
 };
 
@@ -84,8 +82,9 @@ struct dbf_wire_open {
 	dbf_u32 netns;		/* of this end: inode number */
 	dbf_u64 cookie;		/* of this end's socket, as SO_COOKIE gives it */
 	dbf_u8 end;		/* enum dbf_wire_dir: which end this is */
-	dbf_u8 joined;		/* it was there before the programs */
-	dbf_u8 pad[6];
+	dbf_u8 joined;		/* it was there before the programs, or before this reader */
+	dbf_u8 synced;		/* 1 << enum dbf_wire_dir: the framing of that direction is known; else RESYNC tells when */
+	dbf_u8 pad[5];
 };
 
 struct dbf_wire_who {
