@@ -30,6 +30,16 @@
 		_x; \
 	})
 
+/* @x, which is 1 to @size, a power of two. 6.1 does not see that what was tested against zero is at least one. */
+#define bounded_some(x, size) \
+	({ \
+		u64 _y = (x); \
+		_y = ((_y - 1) & ((size) - 1)) + 1; \
+		bounded_pin(_y); \
+		_y = ((_y - 1) & ((size) - 1)) + 1; \
+		_y; \
+	})
+
 /*
  * A function that the verifier checks once, on its own, instead of at every call: pointers in, an int out. What it gets
  * it must test for NULL.

@@ -396,8 +396,10 @@ static __always_inline long frame_keep(struct frame_walk *w)
 	struct dbf_wire_item *item = frame_item(s, w->rec);
 	u32 left = w->end - w->at, n = s->want < left ? s->want : left, kept;
 
-	n = bounded_max(n, FRAME_CHUNK);
-	if (!n || frame_load(w, w->at, item + 1, n))
+	if (!n)
+		return 1;
+	n = n < FRAME_CHUNK ? n : FRAME_CHUNK;
+	if (frame_load(w, w->at, item + 1, bounded_some(n, FRAME_CHUNK)))
 		return 1;
 	w->at += n;
 	s->skip -= n;

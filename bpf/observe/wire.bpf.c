@@ -160,8 +160,7 @@ static __always_inline bool wire_port_known(u32 port)
 	u32 zero = 0;
 	struct dbf_ports *ports = bpf_map_lookup_elem(&wire_ports, &zero);
 
-	port &= 0xffff;
-	return ports && ports->bits[port / 64] >> port % 64 & 1;
+	return ports && ports->bits[bounded_mask(port / 64, 65536 / 64)] >> port % 64 & 1;
 }
 
 /* Does a client's first packet say that it speaks PostgreSQL? What is too short to tell does not say no. */
@@ -206,6 +205,14 @@ static __always_inline u64 wire_tuple_name(const struct dbf_tcp_key *key)
 	for (u32 i = 0; i < sizeof(*key) / sizeof(u64); i++)
 		h = wire_mix(h, words[i]);
 	return h;
+}
+
+/* What the ends told each other. The key is on the stack because 6.1 takes none from a function's argument. */
+static __always_inline struct wire_ends *wire_ends_get(const struct wire_sock *ws)
+{
+	u64 conn = ws->conn;
+
+	return bpf_map_lookup_elem(&wire_ends, &conn);
 }
 
 static __always_inline u32 wire_mark_end(u64 conn, u32 end)
@@ -415,7 +422,7 @@ static __always_inline void wire_sender(struct wire_sock *ws, struct frame_rec *
 	wire_who(&ws->out, rec, task, start);
 	if (ws->end != DBF_WIRE_SERVER || !wire_is_backend(task))
 		return;
-	ends = bpf_map_lookup_elem(&wire_ends, &ws->conn);
+	ends = wire_ends_get(ws);
 	if (ends)
 		ends->covered = 1;
 	ws->covered = 1;
@@ -428,7 +435,7 @@ static __always_inline bool wire_tells(struct wire_sock *ws)
 
 	if (!ws->covered && cfg_server_vantage && ws->asks < WIRE_ASKS) {
 		ws->asks++;
-		ends = bpf_map_lookup_elem(&wire_ends, &ws->conn);
+		ends = wire_ends_get(ws);
 		ws->covered = ends && ends->covered;
 	}
 	return !ws->covered;
@@ -528,14 +535,13 @@ static long wire_keep_step(u32 i, struct wire_keeping *k)
 
 	if (k->off >= k->end)
 		return 1;
-	n = bounded_max(n, FRAME_CHUNK);
+	n = n < FRAME_CHUNK ? n : FRAME_CHUNK;
 	at = wire_ofo_free(k->ws);
 	k->failed = 1;
 	if (!n || at >= WIRE_OFO)
 		return 1;
 	key.serial = k->ws->serial++;
-	/* The record is empty yet. */
-	if (bpf_skb_load_bytes(k->skb, k->off, k->rec->data, n) ||
+	if (bpf_skb_load_bytes(k->skb, k->off, k->rec->data, bounded_some(n, FRAME_CHUNK)) ||
 	    bpf_map_update_elem(&wire_chunks, &key, k->rec->data, BPF_ANY))
 		return 1;
 	k->failed = 0;
@@ -546,17 +552,20 @@ static long wire_keep_step(u32 i, struct wire_keeping *k)
 }
 
 /* Keep a segment. False when there is no room for it. */
-GLOBAL_FN int wire_keep(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct packet *p)
+GLOBAL_FN int wire_keep(struct __sk_buff *skb, struct wire_sock *ws, struct packet *p)
 {
-	struct wire_keeping k = { .skb = skb, .ws = ws, .rec = rec };
+	struct wire_keeping k = { .skb = skb, .ws = ws };
 
-	if (!ws || !rec || !p)
+	if (!ws || !p)
 		return 0;
-	frame_flush(&ws->in, rec);
+	k.rec = wire_rec_take();
+	if (!k.rec)
+		return 0;
 	k.seq = p->seq;
 	k.off = p->off;
 	k.end = p->end;
 	bpf_loop(WIRE_OFO + 1, wire_keep_step, &k, 0);
+	k.rec->busy = 0;
 	count_add(DBF_COUNT_WIRE_REORDERED, 1);
 	return !k.failed;
 }
@@ -626,7 +635,7 @@ GLOBAL_FN int wire_received(struct __sk_buff *skb, struct wire_sock *ws, struct 
 	if (fresh <= 0)
 		return 0;
 	if (ahead > 0 && ws->in.phase != FRAME_LOST) {
-		if (wire_keep(skb, ws, rec, p))
+		if (wire_keep(skb, ws, p))
 			return 0;
 		frame_lose(&ws->in, rec, DBF_WIRE_GAP_HOLE);
 	}
@@ -656,7 +665,7 @@ static __always_inline bool wire_peer_away(struct wire_sock *ws)
 	struct wire_ends *ends;
 
 	if (ws->peer == WIRE_PEER_UNKNOWN) {
-		ends = bpf_map_lookup_elem(&wire_ends, &ws->conn);
+		ends = wire_ends_get(ws);
 		ws->peer = ends && ends->ends & 1 << !ws->end ? WIRE_PEER_HERE : WIRE_PEER_AWAY;
 	}
 	return ws->peer == WIRE_PEER_AWAY;
