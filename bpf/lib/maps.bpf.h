@@ -47,6 +47,14 @@ struct fold { /* a nested text whose repeats are counted, not reported */
 	u32 policy_gen;
 };
 
+struct piece { /* of a text, wherever it was read to; hashed and screened there */
+	u8 bytes[DBF_TEXT_CHUNK + 8];
+};
+
+struct hash128 {
+	u64 words[2];
+};
+
 struct text {	 /* what text_fact() read, for judging */
 	u32 off; /* of its bytes in backend.data, a multiple of 8 */
 	u32 len;
@@ -142,7 +150,7 @@ struct backend {
 
 	struct judging judge;
 	struct dbf_verdict proto;
-	u64 text_hash[2];
+	struct hash128 text_hash;
 	char compare[2][COMPARE_BYTES];
 	u8 window[WINDOW_BYTES + 16]; /* a short write to the client, whole */
 	struct fold folds[FOLDS];

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Rank 4. Runs the screen's automaton over a text in the batch: can any enforcing rule match at
- * all, and one of a closed policy? */
+/* Rank 4. Runs the screen's automaton over a text: can any enforcing rule match at all, and one of a closed policy? */
 #ifndef DBF_SCREEN_BPF_H
 #define DBF_SCREEN_BPF_H
 
@@ -12,8 +11,7 @@ enum screen_found { SCREEN_NOTHING, SCREEN_OPEN, SCREEN_CLOSED };
 
 struct screening {
 	struct dbf_screen *screen;
-	struct backend *b;
-	u32 off;
+	const struct piece *text;
 	u32 len;
 	u32 state;
 	u32 found;
@@ -29,8 +27,7 @@ static long screen_step(u32 i, struct screening *s)
 
 		if (at + k >= s->len)
 			return 1;
-		/* data[] reaches a chunk beyond the batch, and off + len never passes that. */
-		byte = s->b->data[bounded_max(s->off + at + k, DBF_BATCH_BYTES + DBF_TEXT_CHUNK)];
+		byte = s->text->bytes[bounded_max(at + k, DBF_TEXT_CHUNK)];
 		class = s->screen->class_of[byte];
 		next = s->screen->next[s->state & (DBF_SCREEN_STATES - 1)]
 				      [class & (DBF_SCREEN_CLASSES - 1)];
@@ -46,11 +43,11 @@ static long screen_step(u32 i, struct screening *s)
 }
 
 /* enum screen_found: anything but NOTHING makes the text a candidate. */
-GLOBAL_FN int screen_text(struct backend *b, u32 off, u32 len, u32 index)
+GLOBAL_FN int screen_text(const struct piece *text, u32 len, u32 index)
 {
-	struct screening s = { .b = b, .off = off, .len = len };
+	struct screening s = { .text = text, .len = len };
 
-	if (!b)
+	if (!text)
 		return SCREEN_CLOSED;
 	index &= 1;
 	s.screen = bpf_map_lookup_elem(&screens, &index);

@@ -10,6 +10,12 @@
 
 #include "lib/emit.bpf.h"
 
+/* Where text_fact() put it. */
+static __always_inline struct piece *text_piece(struct backend *b, const struct text *t)
+{
+	return (struct piece *)&b->data[bounded_max(t->off, DBF_BATCH_BYTES + FACT_MAX - DBF_TEXT_CHUNK)];
+}
+
 enum text_end { TEXT_END, TEXT_GOES_ON, TEXT_LIMIT, TEXT_FAULT }; /* arg of DBF_FACT_TEXT */
 
 GLOBAL_FN int text_more(struct backend *b, u64 ptr)

@@ -397,8 +397,8 @@ static __always_inline u32 verdict_cached(struct backend *b, struct dbf_config *
 	key.identity_class = verdict_class(b);
 	if (!key.identity_class)
 		return DBF_ACTION_NONE;
-	key.hash[0] = b->text_hash[0];
-	key.hash[1] = b->text_hash[1];
+	key.hash[0] = b->text_hash.words[0];
+	key.hash[1] = b->text_hash.words[1];
 	value = bpf_map_lookup_elem(&verdicts, &key);
 	return value ? value->action : DBF_ACTION_NONE;
 }
@@ -470,16 +470,16 @@ GLOBAL_FN int verdict_judge(struct backend *b, struct dbf_server *srv)
 	if (countable && !j->text.len && j->top) /* an empty query, which some clients send to see whether we live */
 		return DBF_ACTION_ALLOW;
 	if (countable && j->text.len) {
-		found = screen_text(b, j->text.off, j->text.len, cfg->screen);
+		found = screen_text(text_piece(b, &j->text), j->text.len, cfg->screen);
 		if (found == SCREEN_OPEN)
 			j->fail_closed = 0;
 		if (!found) {
 			count_add(DBF_COUNT_SCREENED, 1);
 			return DBF_ACTION_ALLOW;
 		}
-		siphash_text(b, j->text.off, j->text.len);
-		b->proto.hash[0] = b->text_hash[0];
-		b->proto.hash[1] = b->text_hash[1];
+		siphash_text(text_piece(b, &j->text), j->text.len, &b->text_hash);
+		b->proto.hash[0] = b->text_hash.words[0];
+		b->proto.hash[1] = b->text_hash.words[1];
 		action = verdict_cached(b, cfg);
 	}
 	count_add(DBF_COUNT_CANDIDATES, 1);

@@ -274,7 +274,7 @@ GLOBAL_FN int stmt_fold_by_hash(struct backend *b, u32 parent, u32 len)
 	for (u32 i = 0; i < FOLDS; i++) {
 		struct fold *f = &b->folds[i];
 
-		if (f->exec_id && f->hash[0] == b->text_hash[0] && f->hash[1] == b->text_hash[1] &&
+		if (f->exec_id && f->hash[0] == b->text_hash.words[0] && f->hash[1] == b->text_hash.words[1] &&
 		    f->len == len && f->parent_id == parent)
 			return i + 1;
 	}
@@ -347,8 +347,8 @@ static __always_inline struct fold *stmt_begin_fold(struct backend *b, struct db
 	stmt_report_fold(b, f);
 	b->folded = 1;
 	f->ptr = t->whole ? b->run.ptr : 0;
-	f->hash[0] = b->text_hash[0];
-	f->hash[1] = b->text_hash[1];
+	f->hash[0] = b->text_hash.words[0];
+	f->hash[1] = b->text_hash.words[1];
 	f->len = t->len;
 	f->exec_id = id;
 	f->parent_id = parent;
@@ -389,9 +389,9 @@ GLOBAL_FN int stmt_run_nested(struct backend *b, struct dbf_server *srv)
 	stmt_exec_head(b, id, parent, 0)->text.mode = stmt_mode(b, 0);
 	saved = b->used;
 	text_fact(b, DBF_FACT_EXEC, sizeof(struct dbf_exec), r->ptr, 0, t);
-	b->text_hash[0] = b->text_hash[1] = 0;
+	b->text_hash = (struct hash128){};
 	if (t->whole) {
-		siphash_text(b, t->off, t->len);
+		siphash_text(text_piece(b, t), t->len, &b->text_hash);
 		index = stmt_fold_by_hash(b, parent, t->len);
 		if (index) {
 			f = &b->folds[(index - 1) & (FOLDS - 1)];
