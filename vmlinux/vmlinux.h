@@ -97,7 +97,10 @@ struct task_struct {
 	char comm[16];
 };
 
-struct tcp_sock;
+struct inet_sock { struct sock sk; };
+struct inet_connection_sock { struct inet_sock icsk_inet; };
+struct tcp_sock { struct inet_connection_sock inet_conn; };
+
 struct seq_file;
 struct bpf_iter_meta { struct seq_file *seq; };
 struct bpf_iter__task_file {

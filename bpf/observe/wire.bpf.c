@@ -403,13 +403,13 @@ static __always_inline bool wire_is_backend(struct task_struct *task)
  * Who sends: while a process is inside a system call on the socket it owns it, and is the current task. What is sent
  * from a timer or on an acknowledgement has no sender.
  */
-static __always_inline void wire_sender(struct wire_sock *ws, struct frame_rec *rec, struct sock *sk, bool opened)
+static __always_inline void wire_sender(struct wire_sock *ws, struct frame_rec *rec, struct tcp_sock *tp, bool opened)
 {
 	struct task_struct *task;
 	struct wire_ends *ends;
 	u64 start;
 
-	if (!BPF_CORE_READ(sk, sk_lock.owned))
+	if (!tp->inet_conn.icsk_inet.sk.sk_lock.owned)
 		return;
 	task = bpf_get_current_task_btf();
 	start = task->group_leader->start_boottime;
@@ -465,7 +465,7 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct pack
 {
 	struct bpf_sock *sk = skb->sk;
 	struct frame_rec *rec;
-	struct sock *ksk;
+	struct tcp_sock *tp;
 	bool opens;
 	s32 ahead;
 
@@ -474,15 +474,15 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct pack
 	ahead = p->seq - ws->out.next;
 	if (ahead < 0 && (s32)(p->seq + (p->end - p->off) - ws->out.next) <= 0)
 		return 0; /* sent again */
-	ksk = (struct sock *)bpf_skc_to_tcp_sock(sk);
-	rec = ksk ? wire_rec_take() : NULL;
+	tp = bpf_skc_to_tcp_sock(sk);
+	rec = tp ? wire_rec_take() : NULL;
 	if (!rec)
 		return 0;
 	wire_rec_begin(rec, ws);
 	opens = ws->epoch != epoch;
 	if (opens)
 		wire_tell_open(skb, ws, rec, 1, epoch);
-	wire_sender(ws, rec, ksk, opens);
+	wire_sender(ws, rec, tp, opens);
 	if (ahead > 0) {
 		frame_lose(&ws->out, rec, DBF_WIRE_GAP_HOLE);
 		ws->out.next = p->seq;
