@@ -53,6 +53,7 @@ struct frame_stream {
 	u64 run_bytes;
 	u64 bytes;
 	u32 length; /* of the current message's body */
+	u32 start;  /* sequence number of its first byte */
 	u32 seq;
 	u32 lost_records;
 	u32 lost_execs;
@@ -63,6 +64,10 @@ struct frame_rec { /* being built; one packet's, or a part of it */
 	u32 used;
 	u32 execs;
 	u32 text_max; /* bytes kept of a statement */
+	u32 judging;  /* stop behind each message that makes the server run something */
+	u32 stop;     /* its type; 0 when the walk did not stop */
+	u32 whole;    /* where its body stands in data, when it is there whole; 0 otherwise */
+	u32 pad;
 	struct dbf_wire head;
 	u8 data[FRAME_DATA + FRAME_ITEM + 64];
 };
@@ -76,6 +81,7 @@ struct frame_walk {
 	struct frame_kept *kept;
 	struct frame_stream *s;
 	struct frame_rec *rec;
+	u32 begin;
 	u32 at;
 	u32 end;
 };
@@ -324,6 +330,8 @@ static __always_inline long frame_head(struct frame_walk *w)
 	u32 need = start ? 8 : 5, length;
 	u8 byte;
 
+	if (!s->head_len)
+		s->start = s->next + (w->at - w->begin);
 	if (!start && !s->head_len && w->end - w->at >= 5) {
 		if (frame_load(w, w->at, s->head, 5))
 			return 1;
@@ -411,9 +419,16 @@ static __always_inline long frame_keep(struct frame_walk *w)
 					.flags = s->want ? DBF_WIRE_ITEM_MORE : 0,
 					.captured = kept,
 					.length = s->length };
+	w->rec->whole = s->begun || s->skip ? 0 : w->rec->used + sizeof(*item);
 	s->begun = 1;
 	frame_item_end(w->rec, bounded_max(kept, FRAME_CHUNK));
 	return 0;
+}
+
+/* The message that ends here makes the server run something. */
+static __always_inline bool frame_runs(const struct frame_stream *s)
+{
+	return s->dir == DBF_WIRE_CLIENT && (s->type == 'Q' || s->type == 'P' || s->type == 'B' || s->type == 'E' || s->type == 'F');
 }
 
 static long frame_step(u32 i, struct frame_walk *w)
@@ -425,24 +440,33 @@ static long frame_step(u32 i, struct frame_walk *w)
 		return 1;
 	if (!s->skip)
 		return frame_head(w);
-	if (s->want)
-		return frame_keep(w);
-	left = left < s->skip ? left : s->skip;
-	s->skip -= left;
-	w->at += left;
-	return 0;
+	if (s->want) {
+		if (frame_keep(w))
+			return 1;
+	} else {
+		left = left < s->skip ? left : s->skip;
+		s->skip -= left;
+		w->at += left;
+	}
+	if (s->skip || !w->rec->judging || !frame_runs(s))
+		return 0;
+	w->rec->stop = s->type;
+	return 1;
 }
 
 /* Pass over the bytes from w->at to w->end, which are the next of this direction. */
 static __always_inline void frame_walk(struct frame_walk *w)
 {
-	u32 len = w->end - w->at;
-
-	w->s->next += len;
-	w->s->bytes += len;
+	w->rec->stop = w->rec->whole = 0;
+	w->begin = w->at;
 	bpf_loop(FRAME_STEPS, frame_step, w, 0);
-	if (w->at < w->end && w->s->phase < FRAME_OPAQUE) /* they could not be read */
-		frame_lose(w->s, w->rec, DBF_WIRE_GAP_FRAME);
+	if (!w->rec->stop) {
+		if (w->at < w->end && w->s->phase < FRAME_OPAQUE) /* they could not be read */
+			frame_lose(w->s, w->rec, DBF_WIRE_GAP_FRAME);
+		w->at = w->end;
+	}
+	w->s->next += w->at - w->begin;
+	w->s->bytes += w->at - w->begin;
 }
 
 struct frame_chain {
@@ -509,20 +533,21 @@ static __always_inline void frame_take(struct frame_walk *w)
 	if (s->phase == FRAME_LOST && !frame_resync(w)) {
 		s->next += w->end - w->at;
 		s->bytes += w->end - w->at;
+		w->at = w->end;
 		return;
 	}
 	frame_walk(w);
 }
 
 #ifdef __bpf__
-/* Bytes of a packet. */
+/* Bytes of a packet. How far they were followed: to the end, or behind a message that is to be judged. */
 GLOBAL_FN int frame_feed(struct __sk_buff *skb, struct frame_stream *s, struct frame_rec *rec, u32 at, u32 end)
 {
 	struct frame_walk w = { .skb = skb, .s = s, .rec = rec, .at = at, .end = end };
 
 	if (s && rec)
 		frame_take(&w);
-	return 0;
+	return w.at;
 }
 #endif
 
