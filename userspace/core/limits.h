@@ -36,4 +36,20 @@
 #define LIMIT_SESSION_STATEMENTS 16384
 #define LIMIT_STATEMENTS (128 * 1024)
 
+#define LIMIT_STATEMENT_BYTES (1024 * 1024) /* of one text that is kept, wherever it was seen */
+
+/*
+ * What connections that are followed on the wire keep: texts of prepared statements and of requests that are not answered,
+ * names, requests. A minimum each, as above.
+ */
+#define LIMIT_WIRE_TEXT_MIN (8 * 1024)
+#define LIMIT_WIRE_TEXT (8 * 1024 * 1024)
+#define LIMIT_WIRE_TEXT_TOTAL (96 * 1024 * 1024)
+#define LIMIT_WIRE_OPS_MIN 64
+#define LIMIT_WIRE_OPS 65536
+#define LIMIT_WIRE_OPS_TOTAL (256 * 1024)
+#define LIMIT_WIRE_NAMES_MIN 64
+#define LIMIT_WIRE_NAMES 16384
+#define LIMIT_WIRE_NAMES_TOTAL (128 * 1024)
+
 #endif
