@@ -202,6 +202,11 @@ static json_t *counters_json(struct keeper *k)
 	add_count(o, "sql_errors", w->sql_errors);
 	add_count(o, "sql_unread", w->sql_unread);
 	add_count(o, "sessions_refused", w->sessions_refused);
+	add_count(o, "wire_records", w->wire_records);
+	add_count(o, "wire_sessions", w->wire_sessions);
+	add_count(o, "wire_merged", w->wire_merged);
+	add_count(o, "wire_mismatches", w->wire_mismatches);
+	add_count(o, "wire_limited", w->wire_limited);
 	add_count(o, "policy_reloads", k->counters.reloads);
 	add_count(o, "policy_reload_errors", k->counters.reload_errors);
 	add_discovery(o, k);

@@ -18,6 +18,7 @@
 
 #define CLASSES_MAX 65536
 #define KNOWN_SLOTS 2048 /* a power of two */
+#define NS_PER_TICK (NS_PER_SEC / 100) /* USER_HZ is 100 everywhere */
 
 struct class_entry {
 	uint8_t digest[16];
@@ -30,6 +31,10 @@ struct session_user { /* hangs on conn_session.user */
 	char application[DBF_NAME_BYTES]; /* when common was packed */
 	bool who_known;
 	bool who_answered;
+	bool pooler_leg; /* when common was packed */
+	bool asked; /* the keeper, about this process: */
+	uint32_t asked_pid;
+	uint64_t asked_start;
 	struct record_common common;
 };
 
@@ -122,11 +127,12 @@ static const struct record_common *common_of(struct pipeline *p, struct conn_ses
 		u = s->user = calloc(1, sizeof(*u));
 	if (!u)
 		return NULL;
-	if (u->common.len && u->who_known == s->who_known &&
+	if (u->common.len && u->who_known == s->who_known && u->pooler_leg == s->pooler_leg &&
 	    !strcmp(u->application, s->application))
 		return &u->common;
 	memcpy(u->application, s->application, sizeof(u->application));
 	u->who_known = s->who_known;
+	u->pooler_leg = s->pooler_leg;
 	record_writer_common(p->writer, s, who, &u->common);
 	return &u->common;
 }
@@ -212,26 +218,38 @@ static void class_when_known(struct pipeline *p, struct conn_session *s)
 	p->ops.message(p->ctx, MSG_CLASS, &m, sizeof(m));
 }
 
-static void session_opened(struct pipeline *p, struct conn_session *s)
+/* What it says of its ends is new, or another. The keeper is asked about a process that it was not asked about. */
+static void session_described(struct pipeline *p, struct conn_session *s)
 {
 	const struct dbf_session *i = &s->info;
-	struct session_user *u = calloc(1, sizeof(*u));
+	struct session_user *u = s->user ? s->user : calloc(1, sizeof(*u));
 	struct msg_who ask = { .session = { .session = s->start, .tgid = s->tgid },
 			       .pid = i->client_pid,
 			       .start = i->client_start };
 
-	free(s->user);
 	s->user = u;
 	if (!u)
 		return;
+	u->common.len = 0;
 	if (i->transport == DBF_TRANSPORT_UNIX) {
 		memcpy(u->server_address, i->socket_path, sizeof(i->socket_path));
 	} else {
 		record_address_text(i->client_addr, u->client_address, sizeof(u->client_address));
 		record_address_text(i->server_addr, u->server_address, sizeof(u->server_address));
 	}
-	if (i->client_known)
-		p->ops.message(p->ctx, MSG_WHO, &ask, sizeof(ask));
+	if (!i->client_known || (u->asked && u->asked_pid == i->client_pid && u->asked_start == i->client_start))
+		return;
+	u->asked = true;
+	u->asked_pid = i->client_pid;
+	u->asked_start = i->client_start;
+	u->who_answered = s->who_known = false;
+	p->ops.message(p->ctx, MSG_WHO, &ask, sizeof(ask));
+}
+
+static void on_client(void *ctx, struct conn_session *s)
+{
+	session_described(ctx, s);
+	class_when_known(ctx, s);
 }
 
 static void on_session(void *ctx, struct conn_session *s, enum conn_event event, const char *reason)
@@ -240,7 +258,7 @@ static void on_session(void *ctx, struct conn_session *s, enum conn_event event,
 	struct identity who;
 
 	if (event == CONN_OPEN || event == CONN_FOUND)
-		session_opened(p, s);
+		session_described(p, s);
 	if (event != CONN_CLOSE)
 		class_when_known(p, s);
 	fill_identity(s, &who);
@@ -276,6 +294,8 @@ static const struct sql_facts *facts_of(struct pipeline *p, const struct conn_st
 	    st->length_is_minimum)
 		return sql_unknown_facts(p->sql, SQL_UNKNOWN_TRUNCATED, effects_of_op(st), st->text,
 					 st->captured);
+	if (st->missing & CONN_MISSING_DOUBT)
+		return sql_unknown_facts(p->sql, SQL_UNKNOWN_DOUBT, effects_of_op(st), st->text, st->captured);
 	if (!st->captured && st->began && st->form == CONN_NESTED)
 		return sql_unknown_facts(p->sql, SQL_UNKNOWN_EMPTY_SOURCE, effects_of_op(st), "",
 					 0);
@@ -452,6 +472,7 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pip
 	static const struct conn_ops conn_ops = {
 		.session = on_session,
 		.hold = on_hold,
+		.client = on_client,
 		.statement = on_statement,
 		.transaction = on_transaction,
 		.gap = on_gap,
@@ -538,7 +559,8 @@ void pipeline_who(struct pipeline *p, const struct msg_who_answer *a)
 	struct conn_session *s = conn_table_lookup(p->conns, a->session.session, a->session.tgid);
 	struct session_user *u = s ? s->user : NULL;
 
-	if (!u)
+	/* The connection may have passed to another process since it was asked. */
+	if (!u || (s->vantage == CONN_WIRE && a->found && u->asked_start / NS_PER_TICK != a->start_ticks))
 		return;
 	u->who_answered = true;
 	s->who_known = a->found;
@@ -583,6 +605,11 @@ void pipeline_stats(const struct pipeline *p, struct msg_stats *out)
 	out->texts_limited = c->texts_limited;
 	out->text_bytes = c->text_bytes;
 	out->sessions_refused = c->evicted;
+	out->wire_records = c->wire_records;
+	out->wire_sessions = c->wire_sessions;
+	out->wire_merged = c->wire_merged;
+	out->wire_mismatches = c->wire_mismatches;
+	out->wire_limited = c->wire_limited;
 	out->sql_calls = sql.calls;
 	out->sql_exact_hits = sql.exact_hits;
 	out->sql_shape_hits = sql.shape_hits;

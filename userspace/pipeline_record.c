@@ -25,6 +25,7 @@ struct record_writer {
 	R(Session) session;
 	R(Gap) gap;
 	char xact_id[80];
+	char client_seen_as[64], server_seen_as[64];
 	char foreign[FOREIGN_BYTES]; /* strings that had to be made UTF-8 */
 	size_t foreign_len;
 	const struct record_common *common;
@@ -124,6 +125,11 @@ static void set_client(struct record_writer *w, const struct conn_session *s,
 	c->port = who->client_port;
 	c->assurance = str(who->uid_known ? "kernel" : "handshake");
 	c->start_time = s->who.start_ticks;
+	if (s->client_seen_as.differs) {
+		record_address_text(s->client_seen_as.addr, w->client_seen_as, sizeof(w->client_seen_as));
+		c->seen_as_address = w->client_seen_as;
+		c->seen_as_port = s->client_seen_as.port;
+	}
 	w->rec.client = c;
 }
 
@@ -133,13 +139,18 @@ static void set_server(struct record_writer *w, const struct conn_session *s,
 	R(Server) *v = &w->server;
 
 	*v = (R(Server))INIT(SERVER);
-	v->pid = s->tgid;
+	v->pid = s->server_pid;
 	v->postmaster_pid = s->postmaster;
 	if (s->info.transport == DBF_TRANSPORT_UNIX)
 		v->socket_path = foreign(w, who->server_address);
 	else
 		v->address = str(who->server_address);
 	v->port = who->server_port;
+	if (s->server_seen_as.differs) {
+		record_address_text(s->server_seen_as.addr, w->server_seen_as, sizeof(w->server_seen_as));
+		v->seen_as_address = w->server_seen_as;
+		v->seen_as_port = s->server_seen_as.port;
+	}
 	w->rec.server = v;
 }
 
@@ -169,7 +180,9 @@ void record_writer_common(struct record_writer *w, const struct conn_session *s,
 	*r = (R(Record))INIT(RECORD);
 	w->foreign_len = 0;
 	r->node = str(w->node);
-	r->vantage = str("server");
+	r->vantage = str(conn_vantage_name(s->vantage));
+	if (s->pooler_leg)
+		r->leg = str("pooler");
 	r->engine = str("postgresql");
 	if (s->info.major >= 13 && s->info.major <= 18)
 		r->engine_version = str(majors[s->info.major - 13]);
@@ -191,6 +204,8 @@ void record_writer_session(struct record_writer *w, const struct conn_session *s
 	w->session.event = str(conn_event_name(event));
 	w->session.reason = foreign(w, reason);
 	w->session.statements = s->statements;
+	w->rec.bytes_in = s->bytes_in;
+	w->rec.bytes_out = s->bytes_out;
 	w->rec.session = &w->session;
 }
 

@@ -453,6 +453,8 @@ static size_t assemble(struct statement_writer *w, const struct record_statement
 	wire_number(&to, RECORD_ROWS_KNOWN, st->rows_known);
 	if (st->sqlstate[0] || st->error[0])
 		put_error(w, &to, st, r->full_text);
+	wire_number(&to, RECORD_BYTES_IN, st->bytes_in);
+	wire_number(&to, RECORD_BYTES_OUT, st->bytes_out);
 	wire_element(&to, RECORD_DECISION, decision->data, decision->len);
 	wire_string(&to, RECORD_OUTCOME, conn_outcome_name(st->outcome));
 	put_lists(&to, st, r->facts);

@@ -231,6 +231,13 @@ static inline void log_hold(void *ctx, const struct conn_stmt *st)
 	buf_printf(&g->log, "hold %u:%u '%.*s'\n", st->verdict.slot, st->verdict.slot_seq, (int)st->captured, st->text);
 }
 
+static inline void log_client(void *ctx, struct conn_session *s)
+{
+	struct feeding *g = ctx;
+
+	buf_printf(&g->log, "client %u\n", s->info.client_pid);
+}
+
 static inline void log_statement(void *ctx, const struct conn_stmt *st)
 {
 	static const char *const gates[] = { "-", "parse", "execute", "executor", "utility", "replication" };
@@ -297,7 +304,7 @@ static void log_limit(void *ctx, struct conn_session *s, uint32_t statements)
 
 static inline void feeding_init(struct feeding *g)
 {
-	static const struct conn_ops ops = { .session = log_session, .hold = log_hold, .statement = log_statement,
+	static const struct conn_ops ops = { .session = log_session, .hold = log_hold, .client = log_client, .statement = log_statement,
 					     .transaction = log_transaction, .gap = log_gap, .limit = log_limit };
 
 	*g = (struct feeding){ .session = 1000, .tgid = 42 };

@@ -26,6 +26,8 @@ struct script {
 	struct buf log;
 	uint64_t ts, handles;
 	size_t piece;	/* messages come in pieces of so many bytes; 0: whole */
+	/* Where items go instead of to a tracker. */
+	void (*item)(struct script *s, int dir, const struct dbf_wire_item *item, const void *bytes);
 	bool bytes;	/* log them */
 };
 
@@ -114,7 +116,10 @@ static inline void script_message(struct script *s, int dir, char type, const vo
 			memcpy(copy, (const char *)bytes + at, n);
 		item.captured = (uint16_t)n;
 		item.flags = more ? DBF_WIRE_ITEM_MORE : 0;
-		if (at)
+		item.type = at ? DBF_WIRE_MORE : (unsigned char)type;
+		if (s->item)
+			s->item(s, dir, &item, copy);
+		else if (at)
 			pgwire_more(s->wire, dir, copy, n, more, ++s->ts);
 		else
 			pgwire_feed(s->wire, dir, &item, copy, ++s->ts);
@@ -194,6 +199,12 @@ static inline void script_one(struct script *s, int dir, char type, const char *
 
 static inline void script_mark(struct script *s, int dir, char mark)
 {
+	struct dbf_wire_item item = { .type = mark == 'G' ? DBF_WIRE_GAP : mark == 'R' ? DBF_WIRE_RESYNC : DBF_WIRE_DOUBT };
+
+	if (s->item) {
+		s->item(s, dir, &item, NULL);
+		return;
+	}
 	if (mark == 'G')
 		pgwire_gap(s->wire, dir, ++s->ts);
 	else if (mark == 'R')

@@ -71,7 +71,9 @@ static void on_message(void *ctx, uint32_t type, const void *payload, size_t len
 static void answer_who(struct run *run)
 {
 	for (unsigned i = 0; i < run->asked_cnt; i++) {
-		struct msg_who_answer a = { .session = run->asked[i].session, .found = 1, .start_ticks = 4242,
+		const struct msg_who *ask = &run->asked[i];
+		struct msg_who_answer a = { .session = ask->session, .found = 1,
+					    .start_ticks = ask->session.tgid ? 4242 : ask->start / 10000000,
 					    .exe = "/usr/lib/golden/client", .comm = "client",
 					    .cgroup = "/golden.slice" };
 

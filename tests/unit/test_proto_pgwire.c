@@ -109,8 +109,10 @@ static const struct conversation losses[] = {
 	{ "until they are made anew", "> P(s,a) S < 1 ZI > G! R! < ZI > P(s,b) B(,s) E() S < 1 2 C(B) ZI",
 	  " ZI ZI +x[s]'b' C(B) ZI" },
 	{ "a Parse whose reply is lost", "> P(s,a) S < G! R! > B(,s) E() S < 2 C(A) ZI", " +x[s]'a'd C(A) ZI" },
-	{ "one of several in flight", "> Q(a) Q(b) < G! R! C(B) ZI > Q(c) < C(C) ZI > W! Q(d) < C(D) ZI",
-	  " +s'a'l +s'b'l ZI +s'c'l ZI +s'd' C(D) ZI" },
+	{ "one of several in flight", "> Q(a) Q(b) Q(x) < G! R! C(B) ZI > Q(c) < C(C) ZI > W! Q(d) < C(D) ZI",
+	  " +s'a'l +s'b'l +s'x'l ZI +s'c'l ZI +s'd' C(D) ZI" },
+	{ "the next one shows that a reply is lost", "> Q(a) < T > Q(b) < G! R! C(B) ZI > Q(c) < C(C) ZI",
+	  " +s'a' +s'b'l ZI +s'c' C(C) ZI" },
 	{ "what cannot be: a reply to nothing", "> Q(a) < 1 > Q(b) < C(B) ZI", " !mismatch:1 +s'a'l +s'b' C(B) ZI" },
 	{ "another's", "> P(,a) B(,) E() S < 1 C(A) ZI > Q(b) < C(B) ZI", " !mismatch:1 +x'a'dl ZI +s'b' C(B) ZI" },
 	{ "ready without a word", "> Q(a) < ZI > Q(b) < C(B) ZI", " !mismatch:1 +s'a'l +s'b' C(B) ZI" },
@@ -119,8 +121,8 @@ static const struct conversation losses[] = {
 	{ "a pipeline that loses a reply is in step again when it pauses",
 	  "> Q(a) Q(b) < C(A) ZI G! R! > Q(c) Q(d) < C(C) ZI C(D) ZI > Q(e) < C(E) ZI > W! Q(f) < C(F) ZI",
 	  " +s'a' C(A) ZI +s'b'l +s'c'l ZI +s'd'l ZI +s'e'l ZI +s'f' C(F) ZI" },
-	{ "or when all that could come came", "> Q(a) Q(b) < C(A) G! R! ZI > Q(c) < C(B) ZI C(C) ZI > Q(d) < C(D) ZI",
-	  " +s'a' C(A) +s'b'l ZI +s'c'l ZI ZI +s'd' C(D) ZI" },
+	{ "or when all that could come came", "> Q(a) Q(b) Q(x) < C(A) G! R! ZI > Q(c) < C(B) ZI C(X) ZI C(C) ZI > Q(d) < C(D) ZI",
+	  " +s'a' C(A) +s'b'l +s'x'l ZI +s'c'l ZI ZI ZI +s'd' C(D) ZI" },
 };
 
 static const struct conversation doubts[] = {

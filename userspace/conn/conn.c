@@ -9,8 +9,11 @@
 #include <string.h>
 
 #include "conn/message.h"
+#include "conn/peers.h"
 #include "conn/state.h"
+#include "conn/wire.h"
 #include "source/batch.h"
+#include "source/wire.h"
 
 #define TABLE_SLOTS 32768 /* a power of two, twice LIMIT_SESSIONS */
 
@@ -46,7 +49,8 @@ const char *conn_missing_name(enum conn_missing missing)
 	static const char *const names[CONN_MISSING_MAX] = { "gap",	   "text_fault",
 							     "text_limit", "joined_mid_stream",
 							     "identity",   "nested_limit",
-							     "suspended" };
+							     "suspended",  "overlap",
+							     "name_doubt", "encoding" };
 
 	return missing < CONN_MISSING_MAX ? names[missing] : "";
 }
@@ -54,9 +58,14 @@ const char *conn_missing_name(enum conn_missing missing)
 const char *conn_event_name(enum conn_event event)
 {
 	static const char *const names[CONN_EVENT_MAX] = { "open", "found", "auth_ok",
-							   "auth_failed", "close" };
+							   "auth_failed", "close", "opaque", "cancel_request" };
 
 	return event < CONN_EVENT_MAX ? names[event] : "";
+}
+
+const char *conn_vantage_name(enum conn_vantage vantage)
+{
+	return vantage == CONN_WIRE ? "wire" : "server";
 }
 
 struct conn_table *conn_table_new(const struct conn_ops *ops, void *ctx)
@@ -66,7 +75,10 @@ struct conn_table *conn_table_new(const struct conn_ops *ops, void *ctx)
 	if (!t)
 		return NULL;
 	t->slots = calloc(TABLE_SLOTS, sizeof(*t->slots));
-	if (!t->slots) {
+	t->peers = peers_new();
+	if (!t->slots || !t->peers) {
+		peers_free(t->peers);
+		free(t->slots);
 		free(t);
 		errno = ENOMEM;
 		return NULL;
@@ -81,6 +93,8 @@ static void session_free(struct conn_table *t, struct conn_session *s)
 {
 	struct conn_state *cs = s->state;
 
+	conn_wire_forget(t, s);
+	peers_drop_client(t->peers, cs->client);
 	for (unsigned i = 0; i < cs->top_cnt; i++)
 		stmt_free(t, cs->tops[i]);
 	stmt_free(t, cs->parsed);
@@ -105,6 +119,7 @@ void conn_table_free(struct conn_table *t)
 		free(st->buf);
 		free(st);
 	}
+	peers_free(t->peers);
 	free(t->slots);
 	free(t);
 }
@@ -164,21 +179,28 @@ static void session_evict(struct conn_table *t)
 		if (s)
 			s->state->recent = false;
 	}
+	t->counters.evicted++;
+	if (s->vantage == CONN_WIRE) {
+		conn_wire_evict(s);
+		return;
+	}
 	stmt_mark_gap(s);
 	stmt_end_cycle(t, s, 'I', s->state->last_ts);
 	t->ops.session(t->ctx, s, CONN_CLOSE, "forgotten: too many sessions");
-	table_remove(t, s);
-	session_free(t, s);
-	t->counters.evicted++;
+	session_remove(t, s);
 }
 
-static struct conn_session *session_get(struct conn_table *t, const struct dbf_batch *b)
+void session_remove(struct conn_table *t, struct conn_session *s)
 {
-	struct conn_session *s = conn_table_lookup(t, b->session, b->tgid);
+	table_remove(t, s);
+	session_free(t, s);
+}
+
+struct conn_session *session_new(struct conn_table *t, uint64_t start, uint32_t tgid)
+{
+	struct conn_session *s;
 	unsigned i;
 
-	if (s)
-		return s;
 	if (t->cnt >= LIMIT_SESSIONS)
 		session_evict(t);
 	s = calloc(1, sizeof(*s));
@@ -189,17 +211,30 @@ static struct conn_session *session_get(struct conn_table *t, const struct dbf_b
 		free(s);
 		return NULL;
 	}
-	s->start = b->session;
-	s->tgid = b->tgid;
-	s->postmaster = b->postmaster;
+	s->start = start;
+	s->tgid = s->server_pid = tgid;
 	s->standard_strings = true;
 	s->state->last_status = 'I';
-	snprintf(s->id, sizeof(s->id), "%llx-%x", (unsigned long long)b->session, b->tgid);
-	for (i = slot_of(t, b->session, b->tgid); t->slots[i]; i = (i + 1) & t->mask)
+	snprintf(s->id, sizeof(s->id), "%llx-%x", (unsigned long long)start, tgid);
+	for (i = slot_of(t, start, tgid); t->slots[i]; i = (i + 1) & t->mask)
 		;
 	t->slots[i] = s;
 	t->cnt++;
 	t->counters.sessions++;
+	return s;
+}
+
+static struct conn_session *session_get(struct conn_table *t, const struct dbf_batch *b)
+{
+	struct conn_session *s = conn_table_lookup(t, b->session, b->tgid);
+
+	if (s)
+		return s;
+	s = session_new(t, b->session, b->tgid);
+	if (!s)
+		return NULL;
+	s->postmaster = b->postmaster;
+	conn_wire_find(t, s);
 	return s;
 }
 
@@ -219,6 +254,9 @@ static void fact_open(struct conn_table *t, struct conn_session *s, const struct
 	memcpy(s->application, s->info.application, sizeof(s->application));
 	s->known = true;
 	s->authenticated = s->info.found;
+	conn_wire_enrich(t, s);
+	if (!s->state->client && s->info.client_known)
+		s->state->client = peers_add_client(t->peers, s->info.client_pid, s->info.client_start);
 	t->ops.session(t->ctx, s, s->info.found ? CONN_FOUND : CONN_OPEN, NULL);
 }
 
@@ -605,8 +643,7 @@ static void fact_exit(struct conn_table *t, struct conn_session *s, const struct
 	else
 		snprintf(reason, sizeof(reason), "exit %u", f->arg >> 8 & 0xff);
 	t->ops.session(t->ctx, s, CONN_CLOSE, reason);
-	table_remove(t, s);
-	session_free(t, s);
+	session_remove(t, s);
 }
 
 /* One more piece of the last text. */
@@ -688,6 +725,10 @@ void conn_table_feed(struct conn_table *t, const void *record, size_t len)
 	struct batch_iter it;
 
 	t->counters.records++;
+	if (wire_is_record(record, len)) {
+		conn_wire_feed(t, record, len);
+		return;
+	}
 	b = batch_open(record, len, &it);
 	if (!b) {
 		t->counters.bad_records++;

@@ -17,6 +17,9 @@
  * id again. A text whose last piece is missing has a minimum length. What begins later in the same
  * cycle is followed, and says "gap" too.
  *
+ * A connection that is followed on the wire becomes a session too, by the same statements and replies; see conn/wire.h,
+ * also for what is recorded when both vantages see one connection.
+ *
  * The stage decides the outcome (what was observed), never the verdict. It knows no SQL beyond
  * command tags.
  */
@@ -73,6 +76,9 @@ enum conn_missing {
 	CONN_MISSING_IDENTITY,
 	CONN_MISSING_NESTED,
 	CONN_MISSING_SUSPENDED,
+	CONN_MISSING_OVERLAP,  /* the server may have taken other bytes than these */
+	CONN_MISSING_NAME,     /* its prepared name may stand for another text */
+	CONN_MISSING_ENCODING, /* the server reads its bytes in an encoding that is not ours */
 	CONN_MISSING_MAX
 };
 
@@ -99,6 +105,12 @@ struct conn_verdict {
 	uint32_t mode;	     /* of the kernel's key: how the text was read, and DBF_MODE_ESCAPES */
 	bool signalled;
 };
+
+/* Reasons for which a text may not be what ran: nothing is known of what it does. */
+#define CONN_MISSING_DOUBT (1U << CONN_MISSING_OVERLAP | 1U << CONN_MISSING_NAME | 1U << CONN_MISSING_ENCODING)
+
+enum conn_vantage { CONN_SERVER, CONN_WIRE, CONN_VANTAGE_MAX };
+const char *conn_vantage_name(enum conn_vantage vantage);
 
 struct conn_session;
 
@@ -136,6 +148,7 @@ struct conn_stmt {
 	bool closes_xact; /* the only statement of an implicit transaction */
 	bool xact_committed;
 	uint64_t xid; /* the first that was assigned in it; 0 none, or not its own */
+	uint64_t bytes_in, bytes_out; /* on the wire, message headers included; 0 where that is not seen */
 };
 
 struct conn_xact {
@@ -153,6 +166,8 @@ enum conn_event {
 	CONN_AUTH_OK,
 	CONN_AUTH_FAILED,
 	CONN_CLOSE,
+	CONN_OPAQUE, /* encrypted: nothing more is seen of it from here */
+	CONN_CANCEL, /* a connection that only asked to cancel another's statement */
 	CONN_EVENT_MAX
 };
 const char *conn_event_name(enum conn_event event);
@@ -165,11 +180,23 @@ struct conn_who {
 	uint64_t start_ticks;
 };
 
+/* An end's address as the other end sees it, where that is not its own: something in between translates. */
+struct conn_seen_as {
+	bool differs;
+	uint16_t port;
+	uint8_t addr[16];
+};
+
 /* Public part of a session, stable while it lives. */
 struct conn_session {
-	uint64_t start; /* ns since boot; with tgid it names the session */
-	uint32_t tgid;
+	uint64_t start; /* ns since boot, or the connection's name on the wire; with tgid it names the session */
+	uint32_t tgid;	/* 0: a connection on the wire */
 	uint32_t postmaster;
+	enum conn_vantage vantage;
+	uint32_t server_pid;  /* the process at the server's end; 0 not on this node */
+	bool pooler_leg;      /* and that passes on what it is asked to another server */
+	struct conn_seen_as client_seen_as, server_seen_as;
+	uint64_t bytes_in, bytes_out; /* of the connection so far, where it is seen on the wire */
 	char id[40]; /* the same as text */
 	struct dbf_session info;
 	char application[DBF_NAME_BYTES]; /* as the client set it last */
@@ -189,6 +216,8 @@ struct conn_ops {
 			const char *reason);
 	/* A backend stands still: answer with the slot and sequence in @stmt->verdict. */
 	void (*hold)(void *ctx, const struct conn_stmt *stmt);
+	/* Its client's process or an address became known, or is another one. */
+	void (*client)(void *ctx, struct conn_session *s);
 	void (*statement)(void *ctx, const struct conn_stmt *stmt);
 	void (*transaction)(void *ctx, struct conn_session *s, const struct conn_xact *xact);
 	/* @batches ring records of this session were lost, with @execs executions begun in them. */
@@ -204,6 +233,9 @@ struct conn_counters {
 		orphan_replies;
 	uint64_t texts_limited; /* texts that found no room: kept without them, or with their head */
 	uint64_t text_bytes;	/* kept now */
+	uint64_t wire_records, wire_sessions, wire_merged; /* sessions: with records of their own; seen at the server */
+	uint64_t wire_mismatches; /* replies that did not fit */
+	uint64_t wire_limited;	  /* requests or names beyond what is kept */
 };
 
 /* NULL with errno ENOMEM. */

@@ -3,6 +3,7 @@
  * the protocol answers. */
 #include "conn/message.h"
 #include "conn/state.h"
+#include "conn/wire.h"
 
 #include <string.h>
 
@@ -66,6 +67,10 @@ static void reply_complete(struct conn_table *t, struct conn_session *s, uint64_
 		return;
 	}
 	message_parse_complete(cs->reply_buf, cs->reply_len, tag, sizeof(tag), &rows, &rows_known);
+	if (!rows_known && s->vantage == CONN_WIRE && cs->reply.rows && !(st->pub.missing & 1U << CONN_MISSING_SUSPENDED)) {
+		rows = cs->reply.rows;
+		rows_known = true;
+	}
 	/* A tag counts the rows of the last piece only; where it counts none, the pieces before were counted. */
 	if (st->pub.missing & 1U << CONN_MISSING_SUSPENDED && !rows_known)
 		st->pub.rows += cs->reply.rows;
@@ -143,7 +148,7 @@ static void reply_error(struct conn_table *t, struct conn_session *s, uint64_t t
 		memcpy(cs->fatal_text, e.text, sizeof(cs->fatal_text));
 		memcpy(cs->fatal_sqlstate, e.sqlstate, sizeof(cs->fatal_sqlstate));
 		if (!s->authenticated)
-			t->ops.session(t->ctx, s, CONN_AUTH_FAILED, e.text);
+			conn_wire_session(t, s, CONN_AUTH_FAILED, e.text);
 	}
 	if (!st && reply_take_parsed(t, s))
 		st = reply_target(cs);
@@ -202,7 +207,7 @@ static void reply_auth(struct conn_table *t, struct conn_session *s)
 
 	if (s->state->reply_len >= 4 && !(p[0] | p[1] | p[2] | p[3]) && !s->authenticated) {
 		s->authenticated = true;
-		t->ops.session(t->ctx, s, CONN_AUTH_OK, NULL);
+		conn_wire_session(t, s, CONN_AUTH_OK, NULL);
 	}
 }
 
@@ -257,8 +262,10 @@ static void reply_done(struct conn_table *t, struct conn_session *s, uint64_t ts
 	case 'E': reply_error(t, s, ts); break;
 	case 'I':
 		st = reply_target(cs);
-		if (st && st->state == STMT_PARSED)
+		if (st && (st->state == STMT_PARSED || s->vantage == CONN_WIRE))
 			st->empty_query = true;
+		if (st && s->vantage == CONN_WIRE && st->pub.form == CONN_EXTENDED)
+			st->state = STMT_DONE;
 		break;
 	case '1': reply_parsed(t, s); break;
 	case 's': reply_suspended(t, s); break;

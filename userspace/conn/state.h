@@ -6,12 +6,13 @@
 
 #include "conn/conn.h"
 #include "core/limits.h"
+#include "proto/pgwire.h"
 
 #define STATE_TOPS_MAX 8192   /* statements of one cycle (a pipeline) */
 #define STATE_NESTED_MAX 1024 /* distinct nested texts of one statement */
 #define STATE_PARTS_MAX 1024
 #define STATE_EXEC_IDS 4096 /* recent execution ids, direct mapped */
-#define STATE_TEXT_MAX (DBF_TEXT_CHUNK * DBF_TEXT_CHUNKS)
+#define STATE_TEXT_MAX LIMIT_STATEMENT_BYTES
 
 /* LOST: facts are missing since; no reply can be matched to it, only an execution with its id. */
 enum stmt_state { STMT_PARSED, STMT_GATED, STMT_RUNNING, STMT_SUSPENDED, STMT_DONE, STMT_LOST };
@@ -78,6 +79,8 @@ struct conn_state {
 	bool recent;	  /* fed since the eviction's hand passed */
 	uint64_t last_ts; /* of any fact */
 	uint32_t lost_batches, lost_execs;
+	struct conn_wire *wire; /* owned by a session of the wire; borrowed by the server's session that it is seen as */
+	struct peer *client;	/* its client's process, counted there */
 };
 
 struct conn_table {
@@ -88,7 +91,16 @@ struct conn_table {
 	struct stmt *free_stmts;
 	unsigned free_cnt, stmt_cnt;
 	struct conn_counters counters;
+	struct pgwire_pool wire_pool;
+	struct peers *peers; /* owned */
+	struct conn_wire *opaque_first, *opaque_last; /* connections that wait to be said opaque */
 };
+
+/* conn.c */
+/* NULL when memory is out. Evicts another one when the table is full. */
+struct conn_session *session_new(struct conn_table *t, uint64_t start, uint32_t tgid);
+/* Out of the table, and freed. */
+void session_remove(struct conn_table *t, struct conn_session *s);
 
 /* stmt.c */
 /* NULL when there is no room, which is counted, and told when the cycle ends. */

@@ -484,7 +484,7 @@ static void decide(struct stmt *st, bool session_end)
 	p->evidence |= (error ? 1U << CONN_SAW_ERROR : 0) | (p->part_cnt ? 1U << CONN_SAW_TAG : 0) |
 		       (session_end ? 1U << CONN_SAW_EXIT : 0) |
 		       (rejected(st) || (error && inside) ? 1U << CONN_SAW_REJECT : 0) |
-		       (p->began ? 0 : 1U << CONN_SAW_NO_EXECUTION);
+		       (p->began || p->session->vantage == CONN_WIRE ? 0 : 1U << CONN_SAW_NO_EXECUTION);
 	if (rejected(st) && (error || (session_end && st->state != STMT_DONE)))
 		p->outcome = outcome_rejected(st, session_end);
 	else if (is_cancel(p->sqlstate) && inside)

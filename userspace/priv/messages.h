@@ -71,6 +71,7 @@ struct msg_stats {
 	dbf_u64 sql_calls, sql_exact_hits, sql_shape_hits, sql_parses, sql_refused, sql_errors, sql_unread;
 	dbf_u64 sessions_refused, verdicts, denied, would_deny, alerts, record_errors, ring_backlog;
 	dbf_u64 texts_limited, text_bytes;
+	dbf_u64 wire_records, wire_sessions, wire_merged, wire_mismatches, wire_limited;
 };
 
 #endif

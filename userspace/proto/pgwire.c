@@ -221,6 +221,15 @@ static void hand_out(struct pgwire *w, const struct op *last, uint32_t flags)
 	}
 }
 
+static unsigned groups(const struct pgwire *w)
+{
+	unsigned cnt = 0;
+
+	for (const struct op *op = w->head; op; op = op->next)
+		cnt += pgwire_ends_group(op->type);
+	return cnt;
+}
+
 static void lose(struct pgwire *w, bool owed_known)
 {
 	if (!w->lost) {
@@ -228,9 +237,10 @@ static void lose(struct pgwire *w, bool owed_known)
 		w->owed_known = true;
 	}
 	w->owed_known &= owed_known;
+	/* Two may be there because the answer to the first is what was lost. */
+	w->pipelines |= groups(w) > 2;
 	/* Those sent while lost were counted then. */
-	for (const struct op *op = w->lost ? NULL : w->head; op; op = op->next)
-		w->owed += pgwire_ends_group(op->type);
+	w->owed += w->lost ? 0 : groups(w);
 	hand_out(w, NULL, PGWIRE_LOST);
 	w->lost = true;
 	w->skipping = w->copying = w->last_was_ready = false;
@@ -390,6 +400,8 @@ static bool reply_ready(struct pgwire *w, const struct assembly *m)
 	while (w->head != op)
 		op_pop(w, w->head);
 	op_pop(w, op);
+	/* More was sent before this was answered; but for the end of a copy that had failed. */
+	w->pipelines |= w->head && w->head->type != 'c' && w->head->type != 'f';
 	w->skipping = w->copying = false;
 	reply(w, m, true);
 	return true;

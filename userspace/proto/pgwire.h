@@ -23,8 +23,8 @@
  * Doubt is handed on, never resolved by a guess: a text that was cut or overlapped (flags), a name that is not known
  * because the connection was joined, a name that may mean another text since something was lost. After a loss, and where
  * a reply does not fit what waits, all that waits is handed out as lost, and replies are matched again from the next
- * point at which nothing can be outstanding: with a client that never sends a request before the last was answered, at its
- * next one; with one that pipelines, when as many ReadyForQuery came as could still come, or when it sends its next
+ * point at which nothing can be outstanding: with a client that was never seen to send a request before the last was answered,
+ * at its next one; with one that pipelines, when as many ReadyForQuery came as could still come, or when it sends its next
  * request a second after the last ReadyForQuery.
  *
  * Pure: no clock, no I/O; what all connections together may keep is the caller's struct pgwire_pool.

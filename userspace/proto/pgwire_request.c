@@ -22,8 +22,6 @@ static void settle(struct pgwire *w, char type, uint64_t ts)
 	bool quiet = w->last_was_ready && ts > w->last_ts && ts - w->last_ts >= QUIET_NS;
 	bool begins = type == 'Q' || type == 'F' || (w->group_ended && type != 'c' && type != 'f');
 
-	if (begins && w->head && !(type == 'S' && (w->tail->type == 'c' || w->tail->type == 'f')))
-		w->pipelines = true;
 	if (begins && w->lost && !w->head && w->framed[DBF_WIRE_CLIENT] && w->framed[DBF_WIRE_SERVER] &&
 	    (!w->pipelines || quiet))
 		w->lost = false;

@@ -146,6 +146,7 @@ enum sql_unknown {
 	SQL_UNKNOWN_TRUNCATED,	  /* the caller had only a part of the text */
 	SQL_UNKNOWN_EMPTY_SOURCE, /* an execution without text (BEGIN ATOMIC body) */
 	SQL_UNKNOWN_RESOURCE,	  /* memory or time ran out */
+	SQL_UNKNOWN_DOUBT,	  /* the caller's text may not be what runs */
 	SQL_UNKNOWN_OVERLOAD,	  /* it was not read: see sql_engine_set_parsing() */
 	SQL_UNKNOWN_MAX
 };

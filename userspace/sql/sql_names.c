@@ -73,6 +73,7 @@ static const char *const unknown_names[SQL_UNKNOWN_MAX] = {
 	[SQL_UNKNOWN_TRUNCATED] = "truncated",
 	[SQL_UNKNOWN_EMPTY_SOURCE] = "empty_source",
 	[SQL_UNKNOWN_RESOURCE] = "resource",
+	[SQL_UNKNOWN_DOUBT] = "doubt",
 	[SQL_UNKNOWN_OVERLOAD] = "overload",
 };
 
