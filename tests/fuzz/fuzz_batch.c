@@ -56,7 +56,7 @@ static void on_session(void *ctx, struct conn_session *s, enum conn_event event,
 	must(conn_event_name(event)[0]);
 	k->touched += reason ? strlen(reason) : 0;
 	if (event == CONN_OPEN || event == CONN_FOUND)
-		must(s->known);
+		must(s->known || s->vantage == CONN_WIRE);
 	if (event != CONN_CLOSE)
 		return;
 	for (unsigned i = 0; i < k->open_cnt; i++)
@@ -120,6 +120,11 @@ static void on_gap(void *ctx, struct conn_session *s, uint32_t batches, uint32_t
 	k->touched += batches + execs;
 }
 
+static void on_client(void *ctx, struct conn_session *s)
+{
+	heard(ctx, s);
+}
+
 /* Records are 8-aligned in the ring; the copy is exact, so that a read beyond it is seen. */
 static void feed(void *to, const void *record, size_t len)
 {
@@ -142,7 +147,7 @@ static void check_table(struct conn_table *t, const struct sink *k, uint64_t rec
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct conn_ops ops = {
-		.session = on_session, .hold = on_hold, .statement = on_statement, .transaction = on_transaction,
+		.session = on_session, .hold = on_hold, .client = on_client, .statement = on_statement, .transaction = on_transaction,
 		.gap = on_gap,
 		.limit = on_limit,
 	};

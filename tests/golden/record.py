@@ -21,6 +21,7 @@ import pgwire  # noqa: E402
 
 RING = os.path.join(e2e.PINS, "ring")
 OUT = os.path.join(HERE, "pipeline")
+WIRE_ABI = 0x5701  # include/dbfence/abi/wire.h
 
 READS = """
 SELECT count(*) FROM golden_accounts;
@@ -111,8 +112,8 @@ def psql(sql):
     return lambda cluster: cluster.psql(sql, options=(), check_rc=False)
 
 
-def prepared(cluster):
-    cluster.pgbench("-n", "-M", "prepared", "-t", "3", "-f", os.path.join(cluster.dir, "bench.sql"))
+def prepared(cluster, transport="unix"):
+    cluster.pgbench("-n", "-M", "prepared", "-t", "3", "-f", os.path.join(cluster.dir, "bench.sql"), transport=transport)
 
 
 def extended(cluster):
@@ -133,6 +134,18 @@ def extended(cluster):
         c.sync(c.parse(""), c.bind(), c.execute())
 
 
+def refused(cluster):
+    cluster.psql("SELECT 1", transport="tcp", database="golden_missing", check_rc=False)
+
+
+def tcp(sql):
+    return lambda cluster: cluster.psql(sql, transport="tcp", options=(), check_rc=False)
+
+
+# Over TCP, with the server vantage off.
+WIRE_SCENARIOS = {"wire_reads": tcp(READS), "wire_savepoint": tcp(SAVEPOINT), "wire_copy": tcp(COPY),
+                  "wire_prepared": lambda cluster: prepared(cluster, "tcp"), "wire_extended": extended,
+                  "wire_refused": refused}
 SCENARIOS = {"reads": psql(READS), "savepoint": psql(SAVEPOINT), "nested": psql(NESTED), "copy": psql(COPY),
              "prepared": prepared, "extended": extended, "denied": psql(DENIED), "caught": psql(CAUGHT)}
 
@@ -143,6 +156,9 @@ def ours(raw, since_ns):
     while at < len(raw):
         size = struct.unpack_from("<I", raw, at)[0]
         body = raw[at + 4:at + 4 + size]
+        if struct.unpack_from("<H", body)[0] == WIRE_ABI:
+            at += 4 + size
+            continue
         tgid, _, session, seq = struct.unpack_from("<IIQI", body, 8)
         if session >= since_ns and seq == 0:
             known.add((session, tgid))
@@ -152,6 +168,39 @@ def ours(raw, since_ns):
     return keep
 
 
+def ours_wire(raw):
+    """The records of connections whose beginning is here."""
+    at, keep, known = 0, b"", set()
+    while at < len(raw):
+        size = struct.unpack_from("<I", raw, at)[0]
+        body = raw[at + 4:at + 4 + size]
+        if struct.unpack_from("<H", body)[0] == WIRE_ABI:
+            conn, seq = struct.unpack_from("<Q", body, 8)[0], struct.unpack_from("<I", body, 32)[0]
+            if seq == 0:
+                known.add(conn)
+            if conn in known:
+                keep += raw[at:at + 4 + size]
+        at += 4 + size
+    return keep
+
+
+def record(tool, cluster, scenarios, keep):
+    for name, scenario in scenarios.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
+        time.sleep(0.5)
+        since = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        mark = e2e.run([tool, RING, "mark"]).stdout.strip()
+        scenario(cluster)
+        time.sleep(0.5)
+        raw = subprocess.run([tool, RING, "dump", mark], check=True, capture_output=True).stdout
+        kept = keep(raw, since)
+        e2e.check(kept, f"{name}: the kernel wrote nothing")
+        with open(os.path.join(OUT, name + ".rec"), "wb") as f:
+            f.write(kept)
+        print(f"{name}: {len(kept)} bytes")
+
+
 def main():
     e2e.need_root()
     with open(os.path.join(OUT, "policy.yaml"), encoding="utf-8") as f:
@@ -159,27 +208,17 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         tool = os.path.join(tmp, "record")
         e2e.run(["gcc", "-O2", "-D_GNU_SOURCE", os.path.join(HERE, "record.c"), "-lbpf", "-o", tool])
-        with e2e.Cluster(name="golden", settings={"autovacuum": "off"}) as cluster, \
-                e2e.Daemon({"policy.yaml": policy}):
+        with e2e.Cluster(name="golden", settings={"autovacuum": "off"}) as cluster:
             cluster.psql("CREATE TABLE golden_accounts (id int PRIMARY KEY, owner text, balance int);"
                          "CREATE TABLE golden_precious (id int)")
             with open(os.path.join(cluster.dir, "bench.sql"), "w", encoding="utf-8") as f:
                 f.write("\\set i random_zipfian(1, 9, 2)\nSELECT balance FROM golden_accounts WHERE id = :i;\n"
                         "UPDATE golden_accounts SET balance = 3 WHERE id = 1;\n")
-            for name, scenario in SCENARIOS.items():
-                if sys.argv[1:] and name not in sys.argv[1:]:
-                    continue
-                time.sleep(0.5)
-                since = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-                mark = e2e.run([tool, RING, "mark"]).stdout.strip()
-                scenario(cluster)
-                time.sleep(0.5)
-                raw = subprocess.run([tool, RING, "dump", mark], check=True, capture_output=True).stdout
-                kept = ours(raw, since)
-                e2e.check(kept, f"{name}: the kernel wrote nothing")
-                with open(os.path.join(OUT, name + ".rec"), "wb") as f:
-                    f.write(kept)
-                print(f"{name}: {len(kept)} bytes")
+            with e2e.Daemon({"policy.yaml": policy}):
+                record(tool, cluster, SCENARIOS, ours)
+            cluster.psql("TRUNCATE golden_accounts")
+            with e2e.Daemon({"policy.yaml": policy}, args=["--vantage", "wire"]):
+                record(tool, cluster, WIRE_SCENARIOS, lambda raw, since: ours_wire(raw))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,12 @@
 #include "dbfence/audit.pb-c.h"
 #include "pipeline.h"
 #include "source/batch.h"
+#include "source/wire.h"
 
 #define FOLDER "tests/golden/pipeline"
 #define FILE_MAX (1024 * 1024)
 #define OUT_MAX (4 * 1024 * 1024)
+#define RECORD_MAX 16384 /* larger than any of either layout */
 
 struct run {
 	struct pipeline *pipeline;
@@ -125,9 +127,42 @@ static void feed_facts(struct run *run, const void *record, size_t len, uint32_t
 	CHECK(!it.bad);
 }
 
+/* Each item of @record as a record of its own. */
+static void feed_items(struct run *run, const void *record, size_t len, uint32_t *seq)
+{
+	uint64_t one[RECORD_MAX / 8];
+	struct dbf_wire head;
+	struct wire_item item;
+	struct wire_iter it;
+	const struct dbf_wire *w = wire_open(record, len, &it);
+
+	if (!CHECK(w))
+		return;
+	head = *w;
+	for (const unsigned char *at = it.at; wire_next(&it, &item); at = it.at) {
+		size_t size = (size_t)(it.at - at);
+
+		head.len = (uint32_t)(sizeof(head) + size);
+		head.seq = (*seq)++;
+		memcpy(one, &head, sizeof(head));
+		memcpy((char *)one + sizeof(head), at, size);
+		pipeline_feed(run->pipeline, one, head.len);
+		answer_who(run);
+	}
+	CHECK(!it.bad);
+}
+
+/* What counts its own records: a session, or one direction of a connection. */
+static uint64_t counts_own(const void *record, size_t len)
+{
+	const struct dbf_wire *w = record;
+
+	return wire_is_record(record, len) ? w->conn * 2 + w->dir : ((const struct dbf_batch *)record)->session;
+}
+
 static void feed_file(struct run *run, const char *data, size_t len, bool by_fact)
 {
-	uint64_t *record = calloc(1, sizeof(struct dbf_batch) + DBF_BATCH_BYTES + 8);
+	uint64_t *record = calloc(1, RECORD_MAX + 8);
 	struct {
 		uint64_t session;
 		uint32_t seq;
@@ -140,19 +175,18 @@ static void feed_file(struct run *run, const char *data, size_t len, bool by_fac
 	while (at + sizeof(n) <= len) {
 		memcpy(&n, data + at, sizeof(n));
 		at += sizeof(n);
-		if (!CHECK(n <= len - at) || !CHECK(n >= sizeof(struct dbf_batch)) ||
-		    !CHECK(n <= sizeof(struct dbf_batch) + DBF_BATCH_BYTES))
+		if (!CHECK(n <= len - at) || !CHECK(n >= sizeof(struct dbf_wire)) || !CHECK(n <= RECORD_MAX))
 			break;
 		memcpy(record, data + at, n);
 		at += n;
 		if (by_fact) {
-			uint64_t session = ((const struct dbf_batch *)record)->session;
+			uint64_t session = counts_own(record, n);
 			unsigned i = 0;
 
 			while (i < 63 && seen[i].session && seen[i].session != session)
 				i++;
 			seen[i].session = session;
-			feed_facts(run, record, n, &seen[i].seq);
+			(wire_is_record(record, n) ? feed_items : feed_facts)(run, record, n, &seen[i].seq);
 		} else {
 			pipeline_feed(run->pipeline, record, n);
 			answer_who(run);

@@ -264,8 +264,10 @@ static void reply_done(struct conn_table *t, struct conn_session *s, uint64_t ts
 		st = reply_target(cs);
 		if (st && (st->state == STMT_PARSED || s->vantage == CONN_WIRE))
 			st->empty_query = true;
-		if (st && s->vantage == CONN_WIRE && st->pub.form == CONN_EXTENDED)
-			st->state = STMT_DONE;
+		if (st && s->vantage == CONN_WIRE) {
+			st->pub.evidence |= 1U << CONN_SAW_TAG;
+			st->state = st->pub.form == CONN_EXTENDED ? STMT_DONE : st->state;
+		}
 		break;
 	case '1': reply_parsed(t, s); break;
 	case 's': reply_suspended(t, s); break;

@@ -628,10 +628,6 @@ static void check_sequence(struct conn_wire *w, const struct dbf_wire *r)
 	d->bytes = r->bytes;
 	w->session->bytes_in = w->dirs[DBF_WIRE_CLIENT].bytes;
 	w->session->bytes_out = w->dirs[DBF_WIRE_SERVER].bytes;
-	if (w->server) {
-		w->server->bytes_in = w->session->bytes_in;
-		w->server->bytes_out = w->session->bytes_out;
-	}
 }
 
 static void feed(struct conn_table *t, const void *record, size_t len)

@@ -530,6 +530,10 @@ static void read_reply(struct pgwire *w, const struct assembly *m)
 
 static void take(struct pgwire *w, enum dbf_wire_dir dir, struct assembly *m)
 {
+	bool run = m->item.type == 'd' || (m->item.type == 'D' && dir == DBF_WIRE_SERVER);
+
+	if (!run && m->len > m->item.length)
+		m->len = m->item.length;
 	m->overlap |= w->doubt_next[dir];
 	w->doubt_next[dir] = false;
 	if (dir == DBF_WIRE_CLIENT)

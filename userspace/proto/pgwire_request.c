@@ -92,12 +92,13 @@ static void set_text(struct pgwire *w, struct op *op, const struct assembly *m, 
 	bool ended = take_string(m->buf, m->len, &at, &text, &len);
 	uint32_t flags = m->overlap ? PGWIRE_OVERLAP : 0;
 
-	if (ended || whole)
+	if (!ended && !whole && op->type == 'Q') { /* but for its NUL, the rest is text */
+		flags |= PGWIRE_CUT;
+		length -= length > len;
+	} else {
+		flags |= ended || whole ? 0 : PGWIRE_CUT | PGWIRE_MINIMUM;
 		length = len;
-	else
-		flags |= op->type == 'Q' && length ? PGWIRE_CUT : PGWIRE_CUT | PGWIRE_MINIMUM;
-	if (!ended && !whole && length)
-		length = op->type == 'Q' ? length - 1 : len;
+	}
 	op->text = pgwire_text_new(&w->share, text, len, length, flags);
 	if (!op->text)
 		op->overlap = op->names_cut = true; /* undecided: nothing is known of it */
