@@ -11,4 +11,4 @@ UNIT_SRC += tests/unit/test_conn.c tests/unit/test_conn_extended.c tests/unit/te
 UNIT_SRC += tests/unit/test_pipeline_statement.c tests/unit/test_pipeline_verdict.c tests/unit/test_conn_verdict.c
 UNIT_SRC += tests/unit/test_keeper_offer.c
 UNIT_SRC += tests/unit/test_source_urgent.c tests/unit/test_pipeline_overload.c
-UNIT_SRC += tests/unit/test_proto_pgwire.c tests/unit/test_proto_pgwire_model.c tests/unit/test_source_wire.c tests/unit/test_conn_wire.c
+UNIT_SRC += tests/unit/test_proto_pgwire.c tests/unit/test_proto_pgwire_model.c tests/unit/test_source_wire.c tests/unit/test_conn_wire.c tests/unit/test_pipeline_wire.c
