@@ -257,7 +257,7 @@ static void on_session(void *ctx, struct conn_session *s, enum conn_event event,
 	struct pipeline *p = ctx;
 	struct identity who;
 
-	if (event == CONN_OPEN || event == CONN_FOUND)
+	if (event == CONN_OPEN || event == CONN_FOUND || event == CONN_OPAQUE || event == CONN_CANCEL)
 		session_described(p, s);
 	if (event != CONN_CLOSE)
 		class_when_known(p, s);

@@ -192,6 +192,32 @@ static void test_doubt(void)
 	}
 }
 
+/* Who has a connection that cannot be read, and who cancels, is what such a record is for. */
+static void test_opaque(void)
+{
+	struct dbf_wire_open o = wiring_end(DBF_WIRE_CLIENT, false);
+	struct heard h;
+	struct wiring w;
+
+	for (int cancel = 0; cancel < 2; cancel++) {
+		setup(&h, &w);
+		wiring_open(&w, &o);
+		wiring_who(&w, DBF_WIRE_CLIENT, 5, "client");
+		if (cancel)
+			script_start(&w.script, 80877102, "\0\0\2\1", 4);
+		else
+			wiring_note(&w, DBF_WIRE_CLIENT, DBF_WIRE_OPAQUE, 0x16);
+		wiring_flush(&w);
+		CHECK_INT(h.records, 1);
+		CHECK_STR(h.last->session->event, cancel ? "cancel_request" : "opaque");
+		CHECK_STR(h.last->session->reason, cancel ? "backend 513" : "tls");
+		CHECK_INT(h.last->client->pid, 5);
+		CHECK_STR(h.last->client->address, "10.0.0.1");
+		CHECK_INT(h.last->server->port, 5432);
+		done(&h);
+	}
+}
+
 static void test_session_bytes(void)
 {
 	struct heard h;
@@ -212,6 +238,7 @@ static void test_session_bytes(void)
 static const struct test_case cases[] = {
 	{ "record", test_record },	 { "other_process", test_other_process }, { "translated", test_translated },
 	{ "pooler", test_pooler },	 { "doubt", test_doubt },		   { "session_bytes", test_session_bytes },
+	{ "opaque", test_opaque },
 };
 
 TEST_MAIN(cases)

@@ -84,7 +84,7 @@ static void opaque_tell(struct conn_wire *w)
 	if (w->merged || !w->opaque_waits)
 		return;
 	w->opaque_waits = false;
-	w->told = true;
+	w->told = w->session->known = true; /* whose it is, if not for whom */
 	t->counters.wire_sessions++;
 	t->ops.session(t->ctx, w->session, CONN_OPAQUE, w->opaque_reason);
 }
@@ -276,7 +276,7 @@ static void on_startup(void *ctx, const struct pgwire_startup *start)
 	char reason[32];
 
 	if (start->kind == PGWIRE_CANCEL) {
-		w->told = w->cancels = true;
+		w->told = w->cancels = s->known = true;
 		t->counters.wire_sessions++;
 		snprintf(reason, sizeof(reason), "backend %u", start->cancel_pid);
 		t->ops.session(t->ctx, s, CONN_CANCEL, reason);
