@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What the daemon's own code costs per statement, without kernel, sockets or disk: the records that a backend would
- * send, through the worker's pipeline and the recorder's journal (into /dev/null's place, a memory file).
+ * send, and those of a TCP connection, through the worker's pipeline and the recorder's journal (into /dev/null's place, a
+ * memory file).
  *
  *   build/tests/bench/pipeline [POLICY …]        ns per statement of each part, best and median of the rounds
  *
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "../unit/conn_facts.h"
+#include "../unit/wire_records.h"
 #include "audit/journal.h"
 #include "core/clock.h"
 #include "pipeline.h"
@@ -22,7 +24,9 @@
 #define STATEMENTS 20000
 #define ROUNDS 15
 
-enum mode { SIMPLE, PREPARED, MODES };
+enum mode { SIMPLE, PREPARED, WIRE_SIMPLE, WIRE_PREPARED, MODES };
+
+static struct wiring wire; /* the same, seen on the wire */
 
 struct taken {
 	unsigned char *bodies; /* owned: the records of one round, length in front */
@@ -80,6 +84,47 @@ static void stream_add(struct stream *s, struct facts *f)
 	f->cnt = 0;
 }
 
+static void stream_record(void *to, const void *record, size_t len)
+{
+	struct stream *s = to;
+
+	put(&s->bytes, &s->len, &s->cap, record, len);
+}
+
+static void make_wire_stream(struct stream *s, enum mode mode)
+{
+	char line[160];
+
+	*s = (struct stream){ 0 };
+	wire.feed = stream_record;
+	wire.to = s;
+	for (uint32_t i = 1; i <= STATEMENTS; i++) {
+		if (mode == WIRE_SIMPLE)
+			snprintf(line, sizeof(line), "> Q(SELECT abalance FROM pgbench_accounts WHERE aid = %u;) "
+				 "< T D(1) C(SELECT 1) ZI", i * 2654435761U % 100000);
+		else
+			snprintf(line, sizeof(line), "> B(,P_0) D(P,) E() S < 2 T D(1) C(SELECT 1) ZI");
+		wiring_say(&wire, line);
+	}
+}
+
+static void feed_pipeline(void *to, const void *record, size_t len)
+{
+	pipeline_feed(to, record, len);
+}
+
+static void open_connection(struct pipeline *p)
+{
+	struct msg_who_answer who = { .session = { .session = 987654321 }, .found = 1, .start_ticks = 5,
+				      .exe = "/usr/lib/postgresql/15/bin/pgbench", .comm = "pgbench",
+				      .cgroup = "/user.slice/user-0.slice/session-1.scope" };
+
+	wiring_init(&wire, 987654321, feed_pipeline, p);
+	wiring_begin(&wire, 3, 5, 4711);
+	pipeline_who(p, &who);
+	wiring_say(&wire, "> P(P_0,SELECT abalance FROM pgbench_accounts WHERE aid = $1;) S < 1 ZI");
+}
+
 static void make_stream(struct stream *s, enum mode mode)
 {
 	static struct facts f;
@@ -134,12 +179,13 @@ static void show(const char *title, double *ns, size_t bytes)
 
 static void run_pipeline(struct pipeline *p, struct stream *s, enum mode mode, struct taken *taken)
 {
+	static const char *const names[MODES] = { "pipeline, simple", "pipeline, prepared", "wire, simple", "wire, prepared" };
 	double ns[ROUNDS];
 
 	for (unsigned r = 0; r < ROUNDS; r++) {
 		uint64_t start;
 
-		make_stream(s, mode);
+		(mode >= WIRE_SIMPLE ? make_wire_stream : make_stream)(s, mode);
 		taken->len = taken->cnt = 0;
 		start = clock_mono_ns();
 		for (size_t at = 0; at < s->len;) {
@@ -155,7 +201,7 @@ static void run_pipeline(struct pipeline *p, struct stream *s, enum mode mode, s
 			exit(1);
 		}
 	}
-	show(mode == SIMPLE ? "pipeline, simple" : "pipeline, prepared", ns, taken->len / taken->cnt);
+	show(names[mode], ns, taken->len / taken->cnt);
 }
 
 static void run_journal(const struct taken *taken)
@@ -213,6 +259,7 @@ int main(int argc, char **argv)
 	if (set)
 		pipeline_set_policy(p, set);
 	open_session(p, &s);
+	open_connection(p);
 	for (enum mode mode = SIMPLE; mode < MODES; mode++)
 		run_pipeline(p, &s, mode, &taken);
 	run_journal(&taken);
