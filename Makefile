@@ -95,6 +95,8 @@ $(BUILD)/obj/%.o: %.c | $(GEN)
 	$(call msg,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
+$(BUILD)/obj/tests/%.o: CPPFLAGS += -Itests
+
 $(LIB): $(LIB_OBJ)
 	$(call msg,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^

@@ -17,7 +17,7 @@
 #ifdef __bpf__
 #include "lib/emit.bpf.h"
 #else
-#include "bpf_shim.h"
+#include "lib/bpf_shim.h"
 #endif
 
 #include "dbfence/abi/wire.h"
@@ -121,10 +121,13 @@ static __always_inline struct dbf_wire_item *frame_item(struct frame_stream *s, 
 	return (struct dbf_wire_item *)&rec->data[bounded_mask(rec->used, FRAME_DATA)];
 }
 
-/* @captured bytes stand behind it. */
+/* @captured bytes stand behind it. The padding must not tell what stood there before, which may be of no kept bytes. */
 static __always_inline void frame_item_end(struct frame_rec *rec, u32 captured)
 {
-	rec->used = bounded_max(rec->used, FRAME_DATA) + sizeof(struct dbf_wire_item) + round8(captured);
+	u64 end = bounded_max(rec->used, FRAME_DATA) + sizeof(struct dbf_wire_item) + captured;
+
+	__builtin_memset(&rec->data[end], 0, 8);
+	rec->used = round8(end);
 }
 
 /* An item without bytes. */
@@ -225,7 +228,15 @@ static __always_inline u32 frame_wants(const struct frame_stream *s, u8 type)
 	return s->dir == DBF_WIRE_CLIENT ? frame_client_wants(type) : frame_server_wants(type);
 }
 
-/* A message begins whose body has @length bytes; *at its beginning the record gets its item, unless bytes of it follow. */
+/* The first item of a message is in the record. */
+static __always_inline void frame_count_exec(const struct frame_stream *s, struct frame_rec *rec)
+{
+	u8 type = s->type;
+
+	rec->execs += s->dir == DBF_WIRE_CLIENT && (type == 'Q' || type == 'E' || type == 'F');
+}
+
+/* A message begins whose body has @length bytes; at its beginning the record gets its item, unless bytes of it follow. */
 static __always_inline void frame_begin(struct frame_stream *s, struct frame_rec *rec, u8 type, u32 length)
 {
 	u32 wants = frame_wants(s, type), kept;
@@ -252,13 +263,12 @@ static __always_inline void frame_begin(struct frame_stream *s, struct frame_rec
 	frame_end_run(s, rec);
 	kept = wants & FRAME_WHOLE ? rec->text_max : wants;
 	s->want = kept < length ? kept : length;
-	if (s->dir == DBF_WIRE_CLIENT) {
-		rec->execs += type == 'Q' || type == 'E' || type == 'F';
-		if (type == 'B')
-			s->strings = 2;
-	}
-	if (!s->want)
+	if (s->dir == DBF_WIRE_CLIENT && type == 'B')
+		s->strings = 2;
+	if (!s->want) {
 		frame_note(s, rec, type, length);
+		frame_count_exec(s, rec);
+	}
 }
 
 /* The first message of a client has no type, and says what is spoken. */
@@ -301,6 +311,11 @@ static __always_inline void frame_begin_start(struct frame_stream *s, struct fra
 /* The first byte of a server's: the answer to a request for encryption, or its first message. */
 static __always_inline bool frame_answer(struct frame_stream *s, struct frame_rec *rec, u8 byte)
 {
+	if (byte == FRAME_TLS_HANDSHAKE) { /* its client began with TLS, too */
+		s->phase = FRAME_OPAQUE;
+		frame_note(s, rec, DBF_WIRE_OPAQUE, byte);
+		return false;
+	}
 	if (byte != 'S' && byte != 'G' && byte != 'N') {
 		s->phase = FRAME_TYPED;
 		return false;
@@ -420,6 +435,8 @@ static __always_inline long frame_keep(struct frame_walk *w)
 					.captured = kept,
 					.length = s->length };
 	w->rec->whole = s->begun || s->skip ? 0 : w->rec->used + sizeof(*item);
+	if (!s->begun)
+		frame_count_exec(s, w->rec);
 	s->begun = 1;
 	frame_item_end(w->rec, bounded_max(kept, FRAME_CHUNK));
 	return 0;
@@ -518,6 +535,7 @@ static __always_inline bool frame_resync(struct frame_walk *w)
 		    (ready[5] != 'I' && ready[5] != 'T' && ready[5] != 'E'))
 			return false;
 		w->s->next += w->end - sizeof(ready) - w->at;
+		w->s->bytes += w->end - sizeof(ready) - w->at;
 		w->at = w->end - sizeof(ready);
 	}
 	w->s->phase = FRAME_TYPED;
@@ -539,7 +557,6 @@ static __always_inline void frame_take(struct frame_walk *w)
 	frame_walk(w);
 }
 
-#ifdef __bpf__
 /* Bytes of a packet. How far they were followed: to the end, or behind a message that is to be judged. */
 GLOBAL_FN int frame_feed(struct __sk_buff *skb, struct frame_stream *s, struct frame_rec *rec, u32 at, u32 end)
 {
@@ -549,7 +566,6 @@ GLOBAL_FN int frame_feed(struct __sk_buff *skb, struct frame_stream *s, struct f
 		frame_take(&w);
 	return w.at;
 }
-#endif
 
 /* Bytes that were kept. */
 GLOBAL_FN int frame_feed_kept(struct frame_stream *s, struct frame_rec *rec, struct frame_kept *kept, u32 at, u32 end)
