@@ -559,6 +559,32 @@ static void test_frame_unreadable(void)
 	}
 }
 
+/* The framing that stops to be judged makes the same of the bytes. */
+static void test_frame_judging(void)
+{
+	static const char bytes[] = "P\0\0\0\x0f" "s\0select\0\0\0B\0\0\0\x0c" "\0s\0\xee\xee\xee\xee\xee" "E\0\0\0\x09\0\0\0\0\0"
+				    "S\0\0\0\4Q\0\0\0\x0d" "select 2\0F\0\0\0\x0e\0\0\0\1\xee\xee\xee\xee\xee\xeeX\0\0\0\4";
+	static const char want[] = "P 11 s\\00select\\00\\00\\00\nB 8 \\00s\\00 ...\nE 5 \\00\\00\\00\\00\\00\nS 0\nQ 9 select 2\\00\n"
+				   "F 10 \\00\\00\\00\\01 ...\nX 0\n";
+	const size_t len = sizeof(bytes) - 1;
+
+	for (size_t cut = 0; cut <= len; cut++) {
+		struct frame_items f;
+
+		frame_items_init(&f, DBF_WIRE_CLIENT, FRAME_TYPED);
+		f.judging = true;
+		frame_items_feed(&f, bytes, cut, FRAME_OF_SKB);
+		frame_items_feed(&f, bytes + cut, len - cut, FRAME_OF_SKB);
+		CHECK_STR(frame_items_text(&f), want);
+		CHECK_MSG(f.stops == 5, "cut at %zu: %u stops", cut, f.stops);
+		CHECK_INT(f.s.bytes, len);
+		CHECK_INT(f.s.next, len);
+		CHECK(keeps_secrets(&f.raw));
+		CHECK_MSG(!f.bad, "cut at %zu: %s", cut, f.bad);
+		frame_items_fini(&f);
+	}
+}
+
 static const struct test_case cases[] = {
 	{ "frame_streams", test_frame_streams },
 	{ "frame_gap_is_last", test_frame_gap_is_last },
@@ -573,6 +599,7 @@ static const struct test_case cases[] = {
 	{ "frame_resync_server", test_frame_resync_server },
 	{ "frame_gap_in_message", test_frame_gap_in_message },
 	{ "frame_unreadable", test_frame_unreadable },
+	{ "frame_judging", test_frame_judging },
 };
 
 TEST_MAIN(cases)
