@@ -39,6 +39,8 @@ struct frame_items {
 	struct buf raw; /* the records behind their heads, as they came */
 	struct dbf_wire_item item; /* being joined */
 	bool open;
+	bool hole; /* a record was lost since */
+	u32 execs; /* statements that came */
 	struct buf bytes; /* of it */
 };
 
@@ -116,6 +118,9 @@ static inline void frame_items_take(struct frame_items *f, const struct dbf_wire
 
 	if (item->captured > FRAME_CHUNK)
 		frame_items_bad(f, "an item above its bound");
+	if (item->type == DBF_WIRE_MORE && f->hole)
+		return;
+	f->hole = false;
 	if (item->type == DBF_WIRE_MORE) {
 		if (!more)
 			frame_items_bad(f, "more of nothing");
@@ -129,6 +134,7 @@ static inline void frame_items_take(struct frame_items *f, const struct dbf_wire
 		buf_reset(&f->bytes);
 		f->item = *item;
 		f->open = true;
+		f->execs += f->s.dir == DBF_WIRE_CLIENT && (item->type == 'Q' || item->type == 'E' || item->type == 'F');
 	}
 	buf_put(&f->bytes, item + 1, item->captured);
 }
@@ -154,6 +160,7 @@ static inline int frame_items_output(void *ctx, const void *record, size_t len)
 	frame_items_head(f, w, len);
 	if (f->tried < 64 && f->refuse >> f->tried & 1) {
 		f->tried++;
+		f->hole = true;
 		frame_items_end(f);
 		return -EAGAIN;
 	}
