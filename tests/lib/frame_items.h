@@ -8,7 +8,7 @@
  *   D x3 27                  a run: how many, their bytes
  *   gap 1                    the kernel side's own
  *
- * One at a time: the shim is the program's.
+ * Several may live side by side: the shim's ring belongs to the one that is fed.
  */
 #ifndef DBFENCE_TESTS_FRAME_ITEMS_H
 #define DBFENCE_TESTS_FRAME_ITEMS_H
