@@ -474,7 +474,6 @@ static long frame_step(u32 i, struct frame_walk *w)
 /* Pass over the bytes from w->at to w->end, which are the next of this direction. */
 static __always_inline void frame_walk(struct frame_walk *w)
 {
-	w->rec->stop = w->rec->whole = 0;
 	w->begin = w->at;
 	bpf_loop(FRAME_STEPS, frame_step, w, 0);
 	if (!w->rec->stop) {
@@ -548,6 +547,7 @@ static __always_inline void frame_take(struct frame_walk *w)
 {
 	struct frame_stream *s = w->s;
 
+	w->rec->stop = w->rec->whole = 0;
 	if (s->phase == FRAME_LOST && !frame_resync(w)) {
 		s->next += w->end - w->at;
 		s->bytes += w->end - w->at;

@@ -532,8 +532,13 @@ static void test_frame_gap_in_message(void)
 	frame_lose(&f.s, f.rec, DBF_WIRE_GAP_HOLE);
 	frame_flush(&f.s, f.rec);
 	feed_message(&f, 'S', "", 0);
-	CHECK_STR(frame_items_text(&f), "Q 12 sel (broken off)\ngap 2\nresync 0\nd x1 3\ngap 2\nresync 0\nS 0\n");
-	CHECK_INT(shim.counts[DBF_COUNT_FRAME_LOST] - before, 2);
+	frame_items_feed(&f, "Q\0\0", 3, FRAME_OF_SKB);
+	frame_items_begin(&f);
+	frame_lose(&f.s, f.rec, DBF_WIRE_GAP_HOLE);
+	frame_flush(&f.s, f.rec);
+	feed_message(&f, 'H', "", 0);
+	CHECK_STR(frame_items_text(&f), "Q 12 sel (broken off)\ngap 2\nresync 0\nd x1 3\ngap 2\nresync 0\nS 0\ngap 2\nresync 0\nH 0\n");
+	CHECK_INT(shim.counts[DBF_COUNT_FRAME_LOST] - before, 3);
 	CHECK_MSG(!f.bad, "%s", f.bad);
 	frame_items_fini(&f);
 }
@@ -557,6 +562,23 @@ static void test_frame_unreadable(void)
 		CHECK_MSG(!f.bad, "%s", f.bad);
 		frame_items_fini(&f);
 	}
+}
+
+/* A Bind whose names came in an earlier packet: nothing of it stands in the record of the packet that ends it. */
+static void test_frame_judging_later(void)
+{
+	struct frame_items f;
+
+	frame_items_init(&f, DBF_WIRE_CLIENT, FRAME_TYPED);
+	f.judging = true;
+	frame_items_feed(&f, "B\0\0\0\x0c\0\0\xee\xee", 9, FRAME_OF_SKB);
+	CHECK_INT(f.stops, 0);
+	frame_items_feed(&f, "\xee\xee\xee\xee", 4, FRAME_OF_SKB);
+	CHECK_INT(f.stops, 1);
+	CHECK_INT(f.rec->stop, 'B');
+	CHECK_INT(f.rec->whole, 0);
+	CHECK_MSG(!f.bad, "%s", f.bad);
+	frame_items_fini(&f);
 }
 
 /* The framing that stops to be judged makes the same of the bytes. */
@@ -600,6 +622,7 @@ static const struct test_case cases[] = {
 	{ "frame_gap_in_message", test_frame_gap_in_message },
 	{ "frame_unreadable", test_frame_unreadable },
 	{ "frame_judging", test_frame_judging },
+	{ "frame_judging_later", test_frame_judging_later },
 };
 
 TEST_MAIN(cases)
