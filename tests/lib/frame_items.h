@@ -34,6 +34,8 @@ struct frame_items {
 	u32 tried;  /* records */
 	u32 next_seq;
 	u32 told_records, told_execs; /* by the last record that came through */
+	void (*record)(void *ctx, const void *record, size_t len); /* that came through; may be NULL */
+	void *record_ctx;
 	const char *bad; /* the first breach of the contract */
 	struct buf text;
 	struct buf raw; /* the records behind their heads, as they came */
@@ -180,6 +182,8 @@ static inline int frame_items_output(void *ctx, const void *record, size_t len)
 	}
 	if (at != len)
 		frame_items_bad(f, "half an item");
+	if (f->record)
+		f->record(f->record_ctx, record, len);
 	return 0;
 }
 
@@ -261,6 +265,16 @@ static inline void frame_items_feed_kept(struct frame_items *f, const void *byte
 	memcpy(f->kept->bytes + FRAME_CHUNK - len, bytes, len);
 	f->rec->judging = 0; /* what is kept was taken already */
 	frame_feed_kept(&f->s, f->rec, f->kept, (u32)(FRAME_CHUNK - len), FRAME_CHUNK);
+}
+
+/* An item of the kernel side's own. */
+static inline void frame_items_put(struct frame_items *f, u8 type, const void *bytes, u16 len)
+{
+	struct dbf_wire_item *item = frame_item(&f->s, f->rec);
+
+	*item = (struct dbf_wire_item){ .type = type, .captured = len };
+	memcpy(item + 1, bytes, len);
+	frame_item_end(f->rec, len);
 }
 
 /* One packet of @len bytes; at most FRAME_CHUNK when they are @how kept. */
