@@ -157,6 +157,8 @@ static __always_inline void frame_end_run(struct frame_stream *s, struct frame_r
 
 static __always_inline void frame_lose(struct frame_stream *s, struct frame_rec *rec, u32 why)
 {
+	if (s->phase == FRAME_OPAQUE)
+		return;
 	frame_end_run(s, rec);
 	s->phase = FRAME_LOST;
 	s->skip = s->want = 0;

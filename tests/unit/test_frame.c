@@ -543,6 +543,25 @@ static void test_frame_gap_in_message(void)
 	frame_items_fini(&f);
 }
 
+/* What is encrypted has no framing to lose, and none to find in it. */
+static void test_frame_gap_in_opaque(void)
+{
+	u64 before = shim.counts[DBF_COUNT_FRAME_LOST];
+	struct frame_items f;
+
+	frame_items_init(&f, DBF_WIRE_CLIENT, FRAME_START);
+	frame_items_feed(&f, "\x16\3\1", 3, FRAME_OF_SKB);
+	frame_items_begin(&f);
+	frame_lose(&f.s, f.rec, DBF_WIRE_GAP_HOLE);
+	frame_flush(&f.s, f.rec);
+	feed_message(&f, 'S', "", 0);
+	CHECK_STR(frame_items_text(&f), "opaque 22\n");
+	CHECK_INT(f.s.phase, FRAME_OPAQUE);
+	CHECK_INT(f.s.bytes, 8);
+	CHECK_INT(shim.counts[DBF_COUNT_FRAME_LOST] - before, 0);
+	frame_items_fini(&f);
+}
+
 /* Bytes of a packet that cannot be read are a loss, and passed over. */
 static void test_frame_unreadable(void)
 {
@@ -620,6 +639,7 @@ static const struct test_case cases[] = {
 	{ "frame_resync_client", test_frame_resync_client },
 	{ "frame_resync_server", test_frame_resync_server },
 	{ "frame_gap_in_message", test_frame_gap_in_message },
+	{ "frame_gap_in_opaque", test_frame_gap_in_opaque },
 	{ "frame_unreadable", test_frame_unreadable },
 	{ "frame_judging", test_frame_judging },
 	{ "frame_judging_later", test_frame_judging_later },
