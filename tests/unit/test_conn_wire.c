@@ -472,12 +472,33 @@ static void test_any_loss(void)
 	}
 }
 
+/* More than the table holds: the oldest make room, and what they had in flight is unknown. */
+static void test_evict(void)
+{
+	const unsigned more = 20;
+	struct fixture f;
+
+	setup(&f);
+	for (unsigned i = 0; i < LIMIT_SESSIONS + more; i++) {
+		wiring_init(&f.w, 1000 + i, feed_table, f.out.table);
+		wiring_begin(&f.w, CLIENT | SERVER, i + 1, 100000 + i);
+		buf_reset(&f.out.log);
+		wiring_say(&f.w, "> Q(a)");
+	}
+	CHECK_INT(conn_table_counters(f.out.table)->evicted, more);
+	wiring_init(&f.w, 1, feed_table, f.out.table);
+	wiring_begin(&f.w, CLIENT, 5, 0);
+	CHECK(strstr(buf_str(&f.out.log), "simple 'a' unknown !gap"));
+	CHECK(strstr(buf_str(&f.out.log), "session close forgotten: too many sessions\n"));
+	done(&f, LIMIT_SESSIONS);
+}
+
 static const struct test_case cases[] = {
 	{ "statements", test_statements }, { "ends", test_ends },     { "refused", test_refused },
 	{ "opaque", test_opaque },	   { "merge", test_merge },   { "enrich", test_enrich },
 	{ "pooler", test_pooler },	   { "losses", test_losses }, { "doubts", test_doubts },
 	{ "joined", test_joined },	   { "bytes", test_bytes },   { "long_text", test_long_text },
-	{ "any_loss", test_any_loss },
+	{ "any_loss", test_any_loss },	   { "evict", test_evict },
 };
 
 TEST_MAIN(cases)

@@ -244,6 +244,7 @@ static void lose(struct pgwire *w, bool owed_known)
 	hand_out(w, NULL, PGWIRE_LOST);
 	w->lost = true;
 	w->skipping = w->copying = w->last_was_ready = false;
+	w->passed = 0;
 	w->rows = w->row_bytes = w->bytes_in = w->bytes_out = 0;
 }
 
@@ -397,8 +398,10 @@ static bool reply_ready(struct pgwire *w, const struct assembly *m)
 
 	if (!op || !pgwire_ends_group(op->type) || ((op->type == 'Q' || op->type == 'F') && !op->begun))
 		return false;
-	while (w->head != op)
+	while (w->head != op) {
+		w->passed += w->head->swallowed;
 		op_pop(w, w->head);
+	}
 	op_pop(w, op);
 	/* More was sent before this was answered; but for the end of a copy that had failed. */
 	w->pipelines |= w->head && w->head->type != 'c' && w->head->type != 'f';
@@ -511,12 +514,14 @@ static void read_reply(struct pgwire *w, const struct assembly *m)
 		reply(w, m, false);
 		return;
 	}
+	if (type != 'Z')
+		w->passed = 0;
 	if (w->lost)
 		reply_lost(w, m);
 	else if (!reply_matched(w, m)) {
-		/* A Sync was answered twice after a failed copy: what waits is not touched by that. */
-		if (type == 'Z' && !w->skipping && w->last_was_ready)
-			w->share.pool->mismatches++;
+		/* A Sync was answered after all that was taken for swallowed: what waits is not touched by that. */
+		if (type == 'Z' && !w->skipping && w->passed)
+			w->passed--;
 		else
 			pgwire_lose(w, PGWIRE_LOSS_MISMATCH, 0);
 	}

@@ -107,6 +107,7 @@ struct pgwire {
 	bool pipelines;	  /* it has sent a group before the one before was answered */
 	bool skipping;	  /* an error: the server reads up to Sync */
 	bool copying;	  /* data is copied in for the request at the head */
+	unsigned passed;  /* Syncs that were taken for swallowed; if they were not, their answers are still to come */
 	uint64_t rows, row_bytes, bytes_in, bytes_out;
 };
 
