@@ -46,14 +46,17 @@ class Connection:
     """One session. `pid` is the backend's. Usable as a context manager."""
 
     def __init__(self, cluster, transport="unix", database="postgres", user="postgres", application="pgwire",
-                 timeout=30, replication=None):
-        self.transport = transport
+                 timeout=30, replication=None, chunk=0):
+        """@chunk: write that many bytes at a time, each with a segment of its own."""
+        self.transport, self.chunk = transport, chunk
+        self.copy_in = None  # what the next COPY FROM STDIN is given, a list of bytes; refused where there is none
         if transport == "unix":
             self.sock = socket.socket(socket.AF_UNIX)
             self.sock.settimeout(timeout)
             self.sock.connect(os.path.join(cluster.sock, f".s.PGSQL.{cluster.port}"))
         else:
-            self.sock = socket.create_connection(("127.0.0.1", cluster.port), timeout)
+            with cluster.client:
+                self.sock = socket.create_connection((cluster.host, cluster.port), timeout)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if transport == "tls":
             self.sock.sendall(struct.pack("!II", 8, 80877103))
@@ -72,7 +75,7 @@ class Connection:
             parameters.append(("replication", replication))
         for key, value in parameters:
             body += _text(key) + _text(value)
-        self.sock.sendall(struct.pack("!I", len(body) + 5) + body + b"\0")
+        self.write(struct.pack("!I", len(body) + 5) + body + b"\0")
         result = self.read()
         if result.errors:
             raise result.errors[0]
@@ -114,8 +117,21 @@ class Connection:
 
     SYNC = b"S\0\0\0\4"
 
+    @classmethod
+    def describe(cls, kind=b"P", name=""):
+        return cls.message(b"D", kind + _text(name))
+
+    @classmethod
+    def close_name(cls, kind=b"S", name=""):
+        return cls.message(b"C", kind + _text(name))
+
+    def write(self, data):
+        step = self.chunk or len(data)
+        for at in range(0, len(data), step):
+            self.sock.sendall(data[at:at + step])
+
     def send(self, *messages):
-        self.sock.sendall(b"".join(messages))
+        self.write(b"".join(messages))
 
     def sync(self, *messages):
         """Send the messages and a Sync; everything that came back."""
@@ -181,6 +197,8 @@ class Connection:
                 result.suspended += 1
             elif kind == b"K":
                 self.pid = struct.unpack("!I", body[:4])[0]
+            elif kind == b"G" and self.copy_in is not None:
+                self.send(*(self.message(b"d", data) for data in self.copy_in), self.message(b"c"))
             elif kind == b"G":
                 self.send(self.message(b"f", _text("no data")))
             elif kind == b"R" and struct.unpack("!I", body[:4])[0] != 0:
