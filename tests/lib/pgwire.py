@@ -10,6 +10,9 @@ import ssl
 import struct
 
 
+SSL_REQUEST, GSSENC_REQUEST, CANCEL_REQUEST = 80877103, 80877104, 80877102
+
+
 class Error(Exception):
     """An ErrorResponse: .sqlstate, .severity and the message."""
 
@@ -46,8 +49,11 @@ class Connection:
     """One session. `pid` is the backend's. Usable as a context manager."""
 
     def __init__(self, cluster, transport="unix", database="postgres", user="postgres", application="pgwire",
-                 timeout=30, replication=None, chunk=0):
-        """@chunk: write that many bytes at a time, each with a segment of its own."""
+                 timeout=30, replication=None, chunk=0, request=0, behind=b""):
+        """
+        @chunk: write that many bytes at a time, each with a segment of its own. @request: SSL_REQUEST or GSSENC_REQUEST goes
+        first; nothing is started when the answer is other than N. @behind: goes in one write with the start-up packet.
+        """
         self.transport, self.chunk = transport, chunk
         self.copy_in = None  # what the next COPY FROM STDIN is given, a list of bytes; refused where there is none
         if transport == "unix":
@@ -59,15 +65,16 @@ class Connection:
                 self.sock = socket.create_connection((cluster.host, cluster.port), timeout)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if transport == "tls":
-            self.sock.sendall(struct.pack("!II", 8, 80877103))
-            if self.sock.recv(1) != b"S":
+            if self.ask(SSL_REQUEST) != b"S":
                 raise Closed("the server refused TLS")
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             self.sock = context.wrap_socket(self.sock)
         self.buffer = b""
-        self.pid = 0
+        self.pid, self.secret = 0, b""
+        if request and self.ask(request) != b"N":
+            return
         body = struct.pack("!I", 196608)
         parameters = [("user", user), ("database", database), ("application_name", application),
                       ("client_encoding", "UTF8")]
@@ -75,7 +82,7 @@ class Connection:
             parameters.append(("replication", replication))
         for key, value in parameters:
             body += _text(key) + _text(value)
-        self.write(struct.pack("!I", len(body) + 5) + body + b"\0")
+        self.write(struct.pack("!I", len(body) + 5) + body + b"\0" + behind)
         result = self.read()
         if result.errors:
             raise result.errors[0]
@@ -85,6 +92,11 @@ class Connection:
 
     def __exit__(self, *exc):
         self.close()
+
+    def ask(self, code):
+        """A request for encryption; the one byte that answers it."""
+        self.sock.sendall(struct.pack("!II", 8, code))
+        return self.sock.recv(1)
 
     def close(self):
         try:
@@ -114,6 +126,15 @@ class Connection:
     @classmethod
     def execute(cls, portal="", limit=0):
         return cls.message(b"E", _text(portal) + struct.pack("!I", limit))
+
+    @classmethod
+    def function_call(cls, oid, args=()):
+        """The function with this number, text in and out."""
+        body = struct.pack("!IHH", oid, 0, len(args))
+        for value in args:
+            raw = str(value).encode("utf-8")
+            body += struct.pack("!I", len(raw)) + raw
+        return cls.message(b"F", body + b"\0\0")
 
     SYNC = b"S\0\0\0\4"
 
@@ -196,7 +217,7 @@ class Connection:
             elif kind == b"s":
                 result.suspended += 1
             elif kind == b"K":
-                self.pid = struct.unpack("!I", body[:4])[0]
+                self.pid, self.secret = struct.unpack("!I", body[:4])[0], body[4:]
             elif kind == b"G" and self.copy_in is not None:
                 self.send(*(self.message(b"d", data) for data in self.copy_in), self.message(b"c"))
             elif kind == b"G":
