@@ -10,100 +10,32 @@ import json
 import os
 import socket
 import struct
-import subprocess
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from e2e import (Cluster, Daemon, Failure, case, check, end_process, field, main, say)  # noqa: E402
-from netns import World  # noqa: E402
+from e2e import Failure, case, check, field, main, say  # noqa: E402
+from fakeserver import Fake  # noqa: E402
 import oracle  # noqa: E402
 from pgwire import (CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST, Closed, Connection, Error)  # noqa: E402
+from stage import Stage, brief  # noqa: E402
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 SETUP = """
 CREATE TABLE copied (id int, v text);
 CREATE TABLE victim (id int);
 """
-_scenarios = []
-_observed = {}
+STAGES = [Stage(setup=SETUP), Stage("client", setup=SETUP, suffix="_at_the_client"),
+          Stage("server", setup=SETUP, suffix="_at_the_server")]
 
 
-class Seen:
-    """What a daemon recorded of the scenarios, once all have run."""
-
-    def __init__(self, records):
-        self.records = records
-
-    def statements(self, application):
-        return [r for r in self.records if r["kind"] == "statement" and r.get("application_name") == application]
-
-    def of_port(self, port, kind):
-        return [r for r in self.records if r["kind"] == kind and field(r, "client.port") == port]
-
-    def one(self, application):
-        found = self.statements(application)
-        check(len(found) == 1, f"{len(found)} records: {[brief(r) for r in found]}")
-        return found[0]
-
-
-def brief(record):
-    text = field(record, "statement.text", "")
-    return (text if len(text) < 60 else f"{text[:40]}…", field(record, "statement.form"), record.get("outcome"),
-            record.get("rows"), record.get("sqlstate", ""), record.get("tag", ""))
+def scenario(function):
+    for stage in STAGES:
+        stage.scenario(function)
+    return function
 
 
 def texts(records):
     return [field(r, "statement.text") for r in records]
-
-
-def scenario(function):
-    """
-    @function(server) is a generator: it does what it does, yields, is sent a Seen, and checks. Three cases are made of it.
-    """
-    _scenarios.append(function)
-    for ends in ("both", "client", "server"):
-        def run_case(ends=ends):
-            look(ends, function)
-        run_case.__name__ = function.__name__ + {"both": "", "client": "_at_the_client", "server": "_at_the_server"}[ends]
-        case(run_case)
-    return function
-
-
-def observe(ends):
-    """All scenarios under one daemon that sees @ends: {function: what is left of it, or how it failed}, and a Seen."""
-    if ends in _observed:
-        return _observed[ends]
-    running = {}
-    with World("here") as world, Cluster(log_all=True, world=world, settings={"ssl": "on"}) as cluster:
-        cluster.psql(SETUP)
-        start = os.path.getsize(cluster.csvlog)
-        args = ["--vantage", "wire"]
-        if ends != "both":
-            args += ["--wire-cgroup", getattr(world, ends).cgroup]
-        with Daemon(args=args) as daemon:
-            for function in _scenarios:
-                running[function] = function(cluster)
-                try:
-                    next(running[function])
-                except (Failure, Error, Closed, OSError) as e:
-                    running[function] = e
-            daemon.settle()
-            seen = Seen(list(daemon.records()))
-            seen.journal = oracle.WireJournal(seen.records, cluster)
-            seen.counters = daemon.status()["counters"]
-        seen.log = oracle.read_csvlog(cluster.csvlog, start, by=oracle.FROM)
-    _observed[ends] = running, seen
-    return _observed[ends]
-
-
-def look(ends, function):
-    running, seen = observe(ends)
-    if isinstance(running[function], Exception):
-        raise Failure(f"the clients went wrong: {running[function]}")
-    with contextlib.suppress(StopIteration):
-        running[function].send(seen)
 
 
 # --- how bytes become messages -----------------------------------------------------------------------------
@@ -161,11 +93,7 @@ def a_super_packet_of_many_messages(server):
     """Some 200 KB of Parse, Bind and Execute before one Sync, each of 3,000 texts another."""
     wanted = [f"SELECT {i} AS super_packet" for i in range(3000)]
     with Connection(server, "tcp", application="super") as conn:
-        messages = b"".join(conn.parse(t) + conn.bind() + conn.execute() for t in wanted)
-        sender = threading.Thread(target=conn.sock.sendall, args=(messages + conn.SYNC,))
-        sender.start()
-        result = conn.read()
-        sender.join()
+        result = conn.pipeline(*(conn.parse(t) + conn.bind() + conn.execute() for t in wanted))
         check(len(result.tags) == len(wanted), result.errors)
     seen = yield
     found = seen.statements("super")
@@ -400,24 +328,6 @@ def another_protocol_on_the_port(server):
 
 # --- requests for encryption -------------------------------------------------------------------------------
 
-class Fake:
-    """tests/lib/fakeserver.py, to whom `server`'s clients can connect."""
-
-    def __init__(self, server, *answers):
-        self.host, self.client = server.host, server.client
-        with server.server:
-            self.proc = subprocess.Popen([sys.executable, os.path.join(HERE, "..", "lib", "fakeserver.py"), self.host, *answers],
-                                         stdout=subprocess.PIPE, text=True)
-        self.port = int(self.proc.stdout.readline())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        end_process(self.proc, (15, 9))
-        self.proc.stdout.close()
-
-
 @scenario
 def encryption_refused_then_plain(server):
     """Answered N, the session is in clear text; on a port that nobody told of, too."""
@@ -452,9 +362,9 @@ def an_encrypted_session_is_said_to_be_opaque(server):
 
 # --- all of them together ----------------------------------------------------------------------------------
 
-def compare_all(ends):
+def compare_all(stage):
     """What the server's log and the journal have in common: not what the server ended without a word about its text."""
-    _, seen = observe(ends)
+    seen = stage.observe()
     ports = {name for name, session in seen.log.items() if session.application.startswith(("lie", "nul", "vanished"))
              or session.application == "hidden"}
     log = {name: session for name, session in seen.log.items() if name not in ports}
@@ -463,23 +373,23 @@ def compare_all(ends):
             known.pop(name, None)
     say(f"{sum(len(s.statements) for s in log.values())} executions by {len(log)} sessions in the server's log")
     found = oracle.compare(log, seen.journal)
-    found += seen.journal.misattributed(log, client=ends != "server", server=ends != "client")
+    found += seen.journal.misattributed(log, client=stage.ends != "server", server=stage.ends != "client")
     check(not found and not seen.journal.lost, "\n    ".join(map(str, [*found, *seen.journal.gaps[:3]])))
 
 
 @case
 def all_of_it_equals_the_server_log():
-    compare_all("both")
+    compare_all(STAGES[0])
 
 
 @case
 def all_of_it_equals_the_server_log_at_the_client():
-    compare_all("client")
+    compare_all(STAGES[1])
 
 
 @case
 def all_of_it_equals_the_server_log_at_the_server():
-    compare_all("server")
+    compare_all(STAGES[2])
 
 
 if __name__ == "__main__":

@@ -203,12 +203,13 @@ def jdbc(cluster, transport, tags, volume):
 
 
 def long_statements(cluster, transport, _tags, volume):
-    """Texts and answers of many segments, several at once; none longer than what is always captured."""
+    """Texts and answers of many segments, over TCP several at once; none longer than what is always captured."""
+    at_once = 5 if transport == "tcp" else 1
     with Connection(cluster, transport, application="long") as conn:
-        for i in range(max(5, volume // 1000)):
-            texts = [f"SELECT {i * 10 + n} AS n, repeat('answer', 5000), '{'long ' * 11000}'" for n in range(5)]
-            result = conn.sync(*(m for text in texts for m in (conn.parse(text), conn.bind(), conn.execute())))
-            check(len(result.rows) == 5 and not result.errors, f"long statements: {result.errors}")
+        for i in range(max(25, volume // 200) // at_once):
+            texts = [f"SELECT {i * 10 + n} AS n, repeat('answer', 5000), '{'long ' * 11000}'" for n in range(at_once)]
+            result = conn.pipeline(*(m for text in texts for m in (conn.parse(text), conn.bind(), conn.execute())))
+            check(len(result.rows) == at_once and not result.errors, f"long statements: {result.errors}")
 
 
 EVERY = (psql_scripts, pgbench_modes, libpq_pipeline, psycopg2_client, node_postgres, jdbc, long_statements)

@@ -5,9 +5,11 @@ server does not give, and for more connections than a real one has memory for.
 
     fakeserver.py HOST [ANSWER-TO-SSLRequest [ANSWER-TO-GSSENCRequest]]     default N N; prints its port; ends with SIGTERM
 """
+import os
 import selectors
 import socket
 import struct
+import subprocess
 import sys
 
 SSL_REQUEST, GSSENC_REQUEST, CANCEL_REQUEST = 80877103, 80877104, 80877102
@@ -46,6 +48,25 @@ class Client:
             return self.answers[code]
         self.started = code != CANCEL_REQUEST
         return HELLO if self.started else None
+
+
+class Fake:
+    """This program, beside the server of a Cluster: the same address, the same clients."""
+
+    def __init__(self, cluster, *answers):
+        self.host, self.client = cluster.host, cluster.client
+        with cluster.server:
+            self.proc = subprocess.Popen([sys.executable, os.path.abspath(__file__), self.host, *answers],
+                                         stdout=subprocess.PIPE, text=True)
+        self.port = int(self.proc.stdout.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.proc.terminate()
+        self.proc.wait(10)
+        self.proc.stdout.close()
 
 
 def main():

@@ -11,10 +11,11 @@ import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
-from e2e import BUILD, ROOT, Skip, check, end_process, need_root, run, say, wait_until
+from e2e import BUILD, ROOT, Skip, check, end_process, kill_quietly, need_root, run, wait_until
 
 CLONE_NEWNET = 0x40000000
 SERVER = {4: "198.51.100.1", 6: "2001:db8::1"}  # documentation addresses: nothing else has them
@@ -177,9 +178,12 @@ def _rmdir(path):
 
 
 def remove_leaf(leaf):
-    """Its last process may be on its way out."""
+    """Whoever is left in it was started in it."""
     def removed():
         try:
+            with open(os.path.join(leaf, "cgroup.procs"), encoding="ascii") as f:
+                for pid in f.read().split():
+                    kill_quietly(int(pid), signal.SIGKILL)
             os.rmdir(leaf)
         except FileNotFoundError:
             return True

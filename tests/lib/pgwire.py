@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import struct
+import threading
 
 
 SSL_REQUEST, GSSENC_REQUEST, CANCEL_REQUEST = 80877103, 80877104, 80877102
@@ -158,6 +159,17 @@ class Connection:
         """Send the messages and a Sync; everything that came back."""
         self.send(*messages, self.SYNC)
         return self.read()
+
+    def pipeline(self, *messages):
+        """sync() of more than the buffers between the two take: the answers are read while it is being sent. Not over TLS."""
+        if self.transport == "tls":
+            return self.sync(*messages)
+        sender = threading.Thread(target=self.send, args=(*messages, self.SYNC))
+        sender.start()
+        try:
+            return self.read()
+        finally:
+            sender.join()
 
     def query(self, text):
         """One simple-query message."""
