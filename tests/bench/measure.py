@@ -122,7 +122,7 @@ def pgbench(cluster, meter, *, env, mode, clients, seconds, pinned):
     pin(cluster.proc.pid, {0} if pinned else all_cpus())
     try:
         before = meter.usage_ns()
-        done = run(meter.wrap(argv), env=env, timeout=seconds + 60)
+        done = cluster.run_client(meter.wrap(argv), env=env, timeout=seconds + 60)
         used = meter.usage_ns() - before
         times = []
         for path in glob.glob(prefix + "*"):
