@@ -77,6 +77,19 @@ def a_message_cut_at_every_byte(server):
 
 
 @scenario
+def a_server_that_accepts_with_the_first_bytes(server):
+    """TCP_DEFER_ACCEPT, as pgbouncer has it: the start-up packet comes to the socket that listens."""
+    with Fake(server, "N", "N", "defer") as fake:
+        with Connection(fake, "tcp", application="deferred") as conn:
+            conn.must("SELECT 'deferred'")
+        pid = fake.proc.pid
+    seen = yield
+    record = seen.one("deferred")
+    check(brief(record)[:4] == ("SELECT 'deferred'", "simple", "executed", 1), brief(record))
+    check(seen.ends == "client" or field(record, "server.pid") == pid, f"the server is {pid}, not {record.get('server')}")
+
+
+@scenario
 def many_statements_in_one_segment(server):
     """Simple queries that do not wait for each other, the start-up packet with the first of them."""
     wanted = [f"SELECT {i} AS many" for i in range(200)]

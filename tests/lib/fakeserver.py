@@ -3,7 +3,9 @@
 A server that speaks PostgreSQL's protocol and knows nothing: every statement is answered with one row. For answers that a real
 server does not give, and for more connections than a real one has memory for.
 
-    fakeserver.py HOST [ANSWER-TO-SSLRequest [ANSWER-TO-GSSENCRequest]]     default N N; prints its port; ends with SIGTERM
+    fakeserver.py HOST [ANSWER-TO-SSLRequest [ANSWER-TO-GSSENCRequest [defer]]]     default N N; prints its port
+
+With defer a connection is accepted when its first bytes are there, as pgbouncer does it. Ends with SIGTERM.
 """
 import os
 import selectors
@@ -73,6 +75,8 @@ def main():
     answers = dict(zip((SSL_REQUEST, GSSENC_REQUEST), (a.encode() for a in (sys.argv[2:] + ["N", "N"])[:2])))
     family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
     listener = socket.create_server((sys.argv[1], 0), family=family, backlog=4096)
+    if sys.argv[4:]:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 10)
     print(listener.getsockname()[1], flush=True)
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)

@@ -13,9 +13,13 @@ import oracle
 
 
 class Seen:
-    """What a daemon recorded of the scenarios, once all have run: records, the server's log, the journal as the oracle reads it."""
+    """
+    What a daemon recorded of the scenarios, once all have run: records, the server's log, the journal as the oracle reads it; and
+    which ends it saw.
+    """
 
-    def __init__(self, daemon, cluster, start):
+    def __init__(self, daemon, cluster, start, ends):
+        self.ends = ends
         self.records = list(daemon.records())
         self.journal = oracle.WireJournal(self.records, cluster)
         self.log = oracle.read_csvlog(cluster.csvlog, start, by=oracle.FROM)
@@ -68,7 +72,7 @@ class Stage:
                 for function in self.scenarios:
                     self.running[function] = self._begin(function(cluster))
                 daemon.settle()
-                self.seen = Seen(daemon, cluster, start)
+                self.seen = Seen(daemon, cluster, start, self.ends)
         return self.seen
 
     @staticmethod
