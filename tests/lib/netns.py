@@ -239,7 +239,7 @@ class Mangler:
         self._run("ip", "link", "add", "name", "m0", "type", "veth", "peer", "name", "m1")
         for side in ("m0", "m1"):
             self._run("sysctl", "-q", "-w", f"net.ipv6.conf.{side}.disable_ipv6=1")
-            self._run("ip", "link", "set", side, "up")
+            self._run("ip", "link", "set", side, "mtu", "65535", "up")
         index = {name: _ifindex(self.place, name) for name in (self.device, "m0")}
         for key, value in {"drop": self.permille, "double": self.permille, "hold": self.permille,
                            "device": index[self.device], "side": index["m0"]}.items():

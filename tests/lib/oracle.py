@@ -10,6 +10,7 @@ further pieces of a portal that was counted before.
 """
 import os
 import csv
+import hashlib
 import re
 from collections import Counter, defaultdict
 
@@ -92,7 +93,7 @@ class Journal:
         self.tags = defaultdict(Counter)          # backend pid → (text, tag) → count
         self.rows = defaultdict(int)              # application → rows of planned statements that succeeded
         self.calls = defaultdict(int)             # application → how many those were
-        self.truncated = defaultdict(list)        # backend pid → (captured text, length, sqlstate)
+        self.truncated = defaultdict(list)        # backend pid → (text, length, sqlstate, digest, length is a minimum)
         self.ids = defaultdict(set)               # backend pid → session ids
         self.uneven = []                          # (backend pid, text, tag, rows) where the tag counts otherwise
         self.nested = Counter()                   # text → executions
@@ -123,8 +124,9 @@ class Journal:
         self.executions += 1
         self.ids[name].add(r.get("session_id", ""))
         length, captured = field(r, "statement.length", 0), field(r, "statement.captured", 0)
-        if captured < length:
-            self.truncated[name].append((text, length, sqlstate))
+        if captured < length or {"text_limit", "record_limit"} & set(r.get("incomplete", ())):
+            self.truncated[name].append((text, length, sqlstate, field(r, "statement.digest", ""),
+                                         bool(field(r, "statement.length_is_minimum"))))
         else:
             self.sessions[name][(text, sqlstate)] += 1
         if r.get("tag"):
@@ -162,7 +164,9 @@ class WireJournal(Journal):
             return False
         self.vantages[r.get("vantage", "")] += 1
         self.server_pids[self._session_name(r)][field(r, "server.pid", 0)] += 1
-        self.client_exes[r.get("application_name", "")][os.path.basename(field(r, "client.exe", ""))] += 1
+        # Of one that was gone before anybody could look, there is the name that the kernel had for it.
+        program = os.path.basename(field(r, "client.exe", "")) or field(r, "client.comm", "")
+        self.client_exes[r.get("application_name", "")][program] += 1
         return True
 
     @staticmethod
@@ -189,8 +193,8 @@ def compare(log, journal, limit=12):
         want = Counter(map(tuple, log[name].statements)) if name in log else Counter()
         have = Counter(journal.sessions.get(name, ()))
         only_log, only_journal = want - have, have - want
-        for text, length, sqlstate in journal.truncated.get(name, ()):
-            _match_truncated(only_log, only_journal, text, length, sqlstate)
+        for truncated in journal.truncated.get(name, ()):
+            _match_truncated(only_log, only_journal, *truncated)
         missing += sum(only_log.values())
         extra += sum(only_journal.values())
         for where, counter in (("not in the journal", only_log), ("not in the server's log", only_journal)):
@@ -205,11 +209,12 @@ def compare(log, journal, limit=12):
     return found[:limit] + ([f"… and {len(found) - limit} more"] if len(found) > limit else [])
 
 
-def _match_truncated(only_log, only_journal, text, length, sqlstate):
+def _match_truncated(only_log, only_journal, text, length, sqlstate, digest, minimum):
+    head = text.encode("utf-8", "surrogateescape")[:-4]
     for key, count in only_log.items():
         raw = key[0].encode("utf-8", "surrogateescape")
-        head = text.encode("utf-8", "surrogateescape")
-        if count > 0 and key[1] == sqlstate and len(raw) == length and raw.startswith(head[:-4]):
+        if (count > 0 and key[1] == sqlstate and raw.startswith(head) and (len(raw) >= length if minimum else len(raw) == length)
+                and digest in ("", hashlib.sha256(raw).hexdigest())):
             only_log[key] -= 1
             return
     only_journal[(f"{text} (truncated, {length} bytes)", sqlstate)] += 1
