@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What the benchmark measures with: CPU time of groups of processes, pgbench runs with their p99, pgbouncer, and the
-kernel's own count of program runs. Owns the control groups that it makes; knows nothing of configurations.
+What the benchmark measures with: CPU time of groups of processes, pgbench runs with their p99, and the kernel's
+own count of program runs. Owns the control groups that it makes; knows nothing of configurations.
 """
 import glob
 import json
@@ -15,8 +15,6 @@ import tempfile
 import time
 
 from e2e import Failure, check, children_of, end_process, run, wait_until
-
-SIGNALS = (15, 9)
 
 
 class CpuMeter:
@@ -124,7 +122,7 @@ def pgbench(cluster, meter, *, env, mode, clients, seconds, pinned):
     pin(cluster.proc.pid, {0} if pinned else all_cpus())
     try:
         before = meter.usage_ns()
-        done = run(meter.wrap(argv), env=env, timeout=seconds + 60)
+        done = cluster.run_client(meter.wrap(argv), env=env, timeout=seconds + 60)
         used = meter.usage_ns() - before
         times = []
         for path in glob.glob(prefix + "*"):
@@ -151,39 +149,6 @@ def pin(pid, cpus):
             os.sched_setaffinity(int(task), cpus)
     except OSError:
         pass
-
-
-class Bouncer:
-    """pgbouncer with session pooling in front of a cluster, on a socket and a port of its own."""
-
-    def __init__(self, cluster, meter):
-        binary = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/sbin:/bin")
-        check(binary, "pgbouncer is not installed")
-        self.dir = os.path.join(cluster.dir, "bouncer")
-        self.port = cluster.port + 1 if cluster.port < 65535 else cluster.port - 1
-        os.mkdir(self.dir)
-        os.chown(self.dir, cluster.owner["user"], cluster.owner["group"])
-        with open(os.path.join(self.dir, "users"), "w", encoding="ascii") as f:
-            f.write('"postgres" ""\n')
-        config = os.path.join(self.dir, "ini")
-        with open(config, "w", encoding="ascii") as f:
-            f.write(f"[databases]\n* = host={cluster.sock} port={cluster.port}\n[pgbouncer]\n"
-                    f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir = {self.dir}\n"
-                    f"auth_type = trust\nauth_file = {self.dir}/users\npool_mode = session\n"
-                    f"logfile = {self.dir}/log\npidfile = {self.dir}/pid\nlog_connections = 0\n"
-                    "log_disconnections = 0\nmax_client_conn = 100\ndefault_pool_size = 50\n")
-        self.proc = subprocess.Popen([binary, config], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                     stderr=subprocess.DEVNULL, **cluster.owner)
-        meter.add(self.proc.pid)
-        ready = [cluster.bin("pg_isready"), "-q", "-h", self.dir, "-p", str(self.port)]
-        wait_until(lambda: self.proc.poll() is None and run(ready, check_rc=False).returncode == 0, 10, "pgbouncer")
-
-    def env(self, env, transport):
-        return dict(env, PGHOST=self.dir if transport == "unix" else "127.0.0.1", PGPORT=str(self.port))
-
-    def close(self):
-        end_process(self.proc, SIGNALS)
-        shutil.rmtree(self.dir, ignore_errors=True)
 
 
 class BpfStats:

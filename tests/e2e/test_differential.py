@@ -1,161 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Nothing missing, nothing twice, nothing under the wrong session: what the journal says was executed is compared
-with the server's own csvlog, the clients' command tags and pg_stat_statements, for six kinds of client over
+with the server's own csvlog, the clients' command tags and pg_stat_statements, for seven kinds of client over
 TCP, unix socket and TLS.
 
 DBFENCE_E2E_EXECUTIONS sets the volume (default 20000; the full run is 1000000).
 """
-import glob
 import json
 import os
-import re
-import shutil
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from e2e import (BUILD, TRANSPORTS, Cluster, Daemon, Failure, Skip, case, check, main, run, say)  # noqa: E402
+from e2e import TRANSPORTS, Cluster, Daemon, case, check, main, say  # noqa: E402
+from clients import (ClientTags, jdbc, jdbc_class, libpq_pipeline, node_modules, node_postgres,  # noqa: E402
+                     pgbench_modes, psql_scripts, psycopg2_client)
 import oracle  # noqa: E402
 from pgwire import Connection  # noqa: E402
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 EXECUTIONS = int(os.environ.get("DBFENCE_E2E_EXECUTIONS", "20000"))
 PGSS = {"pg_stat_statements.max": 10000, "pg_stat_statements.track_utility": "off"}
 EXTENSIONS = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements;"
 PGSS_TOTALS = ("SELECT sum(calls), sum(rows) FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid "
                "WHERE rolname = 'bench'")
-
-
-class ClientTags:
-    """What the clients were told: (backend pid, text) → tags, and rows of portals fetched in pieces."""
-
-    def __init__(self):
-        self.tags = defaultdict(Counter)
-        self.pieces = []
-
-    def add(self, pid, text, tag):
-        self.tags[int(pid)][(text, tag)] += 1
-
-    def differences(self, journal):
-        found = []
-        for pid, want in self.tags.items():
-            have = journal.tags.get(pid, Counter())
-            for (text, tag), count in (want - have).items():
-                others = [t for (x, t) in have if x == text][:3]
-                found.append(f"backend {pid}: {count} × {text[:60]!r}: the client was told {tag!r}, "
-                             f"the journal says {others}")
-        return found[:12]
-
-
-# --- the clients -----------------------------------------------------------------------------------------
-
-def psql_scripts(cluster, transport, _tags):
-    with open(os.path.join(HERE, "sql", "script.sql"), encoding="utf-8") as f:
-        script = f.read()
-    long_text = "SELECT length('" + "long " * 6000 + "');\n"
-    cluster.psql(script + long_text, transport=transport, options=("-v", "ON_ERROR_STOP=0"))
-    cluster.psql("SELECT 1;\n;\n", transport=transport)
-    run([cluster.bin("psql"), "-X", "-q", "-c", "SELECT 1; SELECT 2; SELEC 3", "-c", "SELECT 4"],
-        env=cluster.env(transport), check_rc=False)
-
-
-def pgbench_modes(cluster, transport, _tags):
-    """Half of the volume as -S, half as TPC-B (seven statements each), over the three query modes."""
-    share = EXECUTIONS // (len(TRANSPORTS) * 3 * 2)
-    for mode in ("simple", "extended", "prepared"):
-        for options, per_transaction in ((["-S"], 1), ([], 7)):
-            each = max(1, share // per_transaction // 4)
-            cluster.pgbench("-n", "-c", "4", "-j", "2", "-t", str(each), "-M", mode, *options,
-                            transport=transport, user="bench")
-
-
-def libpq_pipeline(cluster, transport, tags):
-    binary = os.path.join(BUILD, "tests", "e2e", "pipeline")
-    os.makedirs(os.path.dirname(binary), exist_ok=True)
-    flags = run(["pkg-config", "--cflags", "--libs", "libpq"]).stdout.split()
-    source = os.path.join(HERE, "pipeline.c")
-    run(["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", source, "-o", binary, *flags])
-    with open(source, encoding="utf-8") as f:
-        table = f.read().split("queries[QUERY_CNT] = {")[1].split("};")[0]
-    texts = re.findall(r'"(.*)",', table)
-    rounds = max(20, EXECUTIONS // 1000)
-    done = run([binary, cluster.conninfo(transport), str(rounds)])
-    for line in done.stdout.splitlines():
-        pid, index, tag = line.split("\t")
-        tags.add(pid, texts[int(index)], tag)
-    check(len(done.stdout.splitlines()) >= rounds * 5, "the pipeline client got too few answers")
-
-
-def psycopg2_client(cluster, transport, tags):
-    try:
-        import psycopg2
-    except ImportError as e:
-        raise Skip("python3-psycopg2 is not installed") from e
-    conn = psycopg2.connect(cluster.conninfo(transport) + " application_name=psycopg2")
-    pid = conn.info.backend_pid
-    cur = conn.cursor()
-
-    def ask(text, args=None):
-        cur.execute(text, args)
-        sent = (cur.query or b"").decode("utf-8")
-        tags.add(pid, sent, cur.statusmessage)
-
-    def refused(text, sqlstate):
-        try:
-            cur.execute(text)
-        except psycopg2.Error as e:
-            check(e.pgcode == sqlstate, f"{text!r} failed with {e.pgcode}, not {sqlstate}")
-        else:
-            raise Failure(f"{text!r} was expected to fail with {sqlstate}")
-
-    ask("CREATE TEMP TABLE py_t (id int PRIMARY KEY, v text)")
-    for i in range(max(10, EXECUTIONS // 2000)):
-        ask("INSERT INTO py_t VALUES (%s, %s)", (i, f"it's {i} ünicode"))
-        ask("SELECT * FROM py_t WHERE id <= %s", (i,))
-        ask("UPDATE py_t SET v = %s", ("all",))
-        conn.commit()
-        refused(f"INSERT INTO py_t VALUES ({i}, NULL)", "23505")
-        refused("SELECT 1", "25P02")
-        conn.rollback()
-        refused("SELECT FROM WHERE", "42601")
-        conn.rollback()
-    with conn.cursor(name="server_side") as named:
-        named.itersize = 7
-        named.execute("SELECT generate_series(1, 40)")
-        check(len(list(named)) == 40, "the server-side cursor lost rows")
-    conn.commit()
-    conn.close()
-
-
-def node_modules():
-    """The folder of node-postgres, installed into build/npm from the npm registry on first use."""
-    if not shutil.which("node"):
-        raise Skip("node is not installed")
-    prefix = os.path.join(BUILD, "npm")
-    modules = os.path.join(prefix, "node_modules")
-    if not os.path.isdir(os.path.join(modules, "pg")):
-        if not shutil.which("npm"):
-            raise Skip("npm is not installed")
-        os.makedirs(prefix, exist_ok=True)
-        done = run(["npm", "install", "--no-save", "--no-audit", "--no-fund", "--prefix", prefix, "pg@8"],
-                   timeout=180, check_rc=False)
-        if done.returncode:
-            raise Skip(f"npm could not install pg: {done.stderr.strip()[-200:]}")
-    return modules
-
-
-def node_postgres(cluster, transport, tags):
-    env = cluster.env(transport)
-    env.update({"NODE_PATH": node_modules(), "PGAPPNAME": "node"})
-    rounds = str(max(10, EXECUTIONS // 4000))
-    done = run(["node", os.path.join(HERE, "node_client.js"), rounds], env=env)
-    for line in done.stdout.splitlines():
-        answer = json.loads(line)
-        if answer["tag"] is None:
-            tags.pieces.append((answer["pid"], answer["text"], answer["rows"]))
-        else:
-            tags.add(answer["pid"], answer["text"], answer["tag"])
 
 
 # --- the cases -------------------------------------------------------------------------------------------
@@ -171,7 +38,7 @@ def compare_everything(client, *, pgss=False):
         tags = ClientTags()
         with Daemon() as daemon:
             for transport in TRANSPORTS:
-                client(cluster, transport, tags)
+                client(cluster, transport, tags, EXECUTIONS // len(TRANSPORTS))
             totals = cluster.value(PGSS_TOTALS) if pgss else ""
             daemon.settle()
             journal = oracle.Journal(daemon.records(), cluster)
@@ -187,7 +54,7 @@ def report(log, journal, tags, totals):
     found = oracle.compare(log, journal)
     found += [f"{journal.lost} executions were counted as lost: {journal.gaps[:3]}"] if journal.lost else []
     found += tags.differences(journal)
-    found += rows_differences(journal, tags)
+    found += tags.rows_differences(journal)
     if totals:
         calls, rows = map(int, totals.split("|"))
         have = (journal.calls["pgbench"], journal.rows["pgbench"])
@@ -195,20 +62,6 @@ def report(log, journal, tags, totals):
         if have != (calls, rows):
             found.append("pg_stat_statements and the journal disagree about pgbench")
     check(not found, "\n    ".join(found))
-
-
-def rows_differences(journal, tags):
-    """Rows against the record's own tag; against the client's count where a portal was fetched in pieces."""
-    found = []
-    pieces = {(pid, text) for pid, text, _ in tags.pieces}
-    for pid, text, tag, rows in journal.uneven:
-        if (pid, text) not in pieces:
-            found.append(f"backend {pid}: {text[:60]!r}: the tag is {tag!r}, the record says {rows} rows")
-    for pid, text, rows in tags.pieces:
-        have = [r for p, t, _, r in journal.uneven if (p, t) == (pid, text)]
-        if not have or set(have) != {rows}:
-            found.append(f"backend {pid}: {text[:60]!r}: {rows} rows were fetched in pieces, the records say {have}")
-    return found[:12]
 
 
 @case
@@ -219,7 +72,7 @@ def the_server_log_itself_equals_pg_stat_statements():
         cluster.pgbench("-i", "-q", "-s", "1", user="bench")
         cluster.psql("SELECT pg_stat_statements_reset();")
         start = os.path.getsize(cluster.csvlog)
-        pgbench_modes(cluster, "unix", None)
+        pgbench_modes(cluster, "unix", None, EXECUTIONS // len(TRANSPORTS))
         calls = int(cluster.value(PGSS_TOTALS).split("|")[0])
         log = oracle.read_csvlog(cluster.csvlog, start)
     texts = [text for s in log.values() if s.application == "pgbench" for text, _ in s.statements]
@@ -245,7 +98,7 @@ def as_records(log):
 def the_comparison_notices_what_is_wrong():
     """A journal made up from the server's log passes; each way of spoiling it is found. Needs no daemon."""
     with Cluster(log_all=True) as cluster:
-        psql_scripts(cluster, "unix", None)
+        psql_scripts(cluster, "unix", None, 0)
         log = oracle.read_csvlog(cluster.csvlog)
 
     def differences(spoil):
@@ -299,6 +152,12 @@ def psycopg2_equals_the_server_log():
 def node_postgres_equals_the_server_log():
     node_modules()
     compare_everything(node_postgres)
+
+
+@case
+def jdbc_equals_the_server_log():
+    jdbc_class()
+    compare_everything(jdbc)
 
 
 NO_DROP = """
@@ -484,6 +343,4 @@ def nested_differences(rows, journal):
 
 
 if __name__ == "__main__":
-    for stale in glob.glob(os.path.join(BUILD, "tests", "e2e", "pipeline")):
-        os.unlink(stale)
     main()

@@ -89,6 +89,14 @@ case_unit() { # what the sandbox promises, on this kernel
 	ok unit
 }
 
+# The daemon with the options that are given, ready.
+daemon_starts() {
+	: >"$log"
+	"$DBFENCED" --foreground --policy-dir "$policies" --state-dir "$state" --socket "$ctl" "$@" 2>"$log" &
+	daemon=$!
+	within 180 daemon_ready && kill -0 "$daemon" 2>/dev/null
+}
+
 start_daemon() {
 	mkdir -p "$policies" "$state"
 	cat >"$policies/smoke.yaml" <<'YAML'
@@ -111,11 +119,7 @@ spec:
 YAML
 	# Emulation is some thirty times slower than a processor: a verdict needs longer than the default hold, and
 	# the verifier takes a minute for what it does in two seconds.
-	: >"$log"
-	"$DBFENCED" --foreground --policy-dir "$policies" --state-dir "$state" --socket "$ctl" --mode enforce \
-		--hold-ms 3000 2>"$log" &
-	daemon=$!
-	within 180 daemon_ready && kill -0 "$daemon" 2>/dev/null
+	daemon_starts --mode enforce --hold-ms 3000
 }
 
 case_observe() {
@@ -166,9 +170,18 @@ case_stop() {
 	fi
 }
 
-daemon_cases="observe reject hold sandbox stop"
+case_wire() { # over TCP, seen by nothing but the wire's programs; psql asks for encryption first and is refused
+	rm -f "$policies"/*
+	daemon_starts --vantage wire || { fail wire "dbfenced did not get ready: $(tail -n 5 "$log")"; return; }
+	got=$("$PGBIN/psql" -X -q -At -h 127.0.0.1 -U postgres -d postgres -c 'select 42 as kernels_wire' 2>&1)
+	[ "$got" = 42 ] || { fail wire "the client got: $got"; return; }
+	expect_record wire kernels_wire '"vantage": *"wire"' '"outcome": *"executed"' '"rows": *"?1"?[,}]' '"exe": *"[^"]*psql"'
+	kill -TERM "$daemon"
+}
+
+daemon_cases="observe reject hold sandbox stop wire"
 mkdir -p /run/smoke
-echo "PLAN 7"
+echo "PLAN 8"
 case_postgres
 case_unit
 if [ $failed = 1 ] || [ ! -x "$DBFENCED" ] || [ ! -x "$DBFENCE" ]; then

@@ -8,6 +8,7 @@ have raises Skip with the reason; a daemon that was not built is a failure, not 
 
 Knows how the programs are called (options, JSON field names). Knows nothing of any one test.
 """
+import contextlib
 import json
 import os
 import pwd
@@ -176,15 +177,17 @@ _clusters = []  # the scratch servers that are running
 class Cluster:
     """
     One PostgreSQL server in a temporary directory, with TLS, a unix socket and a port of its own.
-    A context manager: started on entry, stopped and deleted on exit.
+    A context manager: started on entry, stopped and deleted on exit. @world (netns.World): where it and its clients live.
     """
 
-    def __init__(self, *, preload=(), settings=None, log_all=False, name="e2e", bindir=None):
+    def __init__(self, *, preload=(), settings=None, log_all=False, name="e2e", bindir=None, world=None):
         self.bindir = bindir or pg_bindir()
         self.preload = list(preload)
         self.settings = dict(settings or {})
         self.log_all = log_all
         self.proc = None
+        self.host = world.host if world else "127.0.0.1"
+        self.server, self.client = (world.server, world.client) if world else (contextlib.nullcontext(),) * 2
         self.dir = tempfile.mkdtemp(prefix=f"dbfence-{name}-", dir="/tmp")
         self.data = os.path.join(self.dir, "data")
         self.sock = os.path.join(self.dir, "sock")
@@ -233,7 +236,7 @@ class Cluster:
 
     def _configure(self):
         conf = {
-            "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.sock,
+            "listen_addresses": self.host, "port": self.port, "unix_socket_directories": self.sock,
             "ssl": "on", "fsync": "off", "max_connections": 60, "shared_buffers": "64MB",
             "max_prepared_transactions": 4, "wal_level": "logical",
             "logging_collector": "on", "log_destination": "csvlog", "log_directory": self.logdir,
@@ -250,9 +253,11 @@ class Cluster:
             for key, value in conf.items():
                 quoted = str(value).replace("'", "''")
                 f.write(f"{key} = '{quoted}'\n")
+        with open(os.path.join(self.data, "pg_hba.conf"), "a", encoding="utf-8") as f:
+            f.write("host all all samenet trust\n")
 
     def start(self):
-        with open(os.path.join(self.dir, "start.log"), "ab") as log:
+        with open(os.path.join(self.dir, "start.log"), "ab") as log, self.server:
             self.proc = subprocess.Popen([self.bin("postgres"), "-D", self.data], stdin=subprocess.DEVNULL,
                                          stdout=log, stderr=log, cwd=self.dir, **self.owner)
 
@@ -291,7 +296,7 @@ class Cluster:
     def env(self, transport="unix", database="postgres", user="postgres"):
         """Environment of a libpq client on @transport."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
-        env.update({"PGHOST": self.sock if transport == "unix" else "127.0.0.1", "PGPORT": str(self.port),
+        env.update({"PGHOST": self.sock if transport == "unix" else self.host, "PGPORT": str(self.port),
                     "PGUSER": user, "PGDATABASE": database, "PGCONNECT_TIMEOUT": "10",
                     "PGSSLMODE": "require" if transport == "tls" else "disable", "PGGSSENCMODE": "disable",
                     "LC_ALL": "C.UTF-8"})
@@ -305,15 +310,20 @@ class Cluster:
     def psql(self, sql, *, transport="unix", database="postgres", user="postgres", check_rc=True,
              options=("-v", "ON_ERROR_STOP=1"), timeout=60):
         """Run @sql from psql's standard input; returns the finished process."""
-        return run([self.bin("psql"), "-X", "-q", "-A", "-t", *options, "-f", "-"], input=sql,
-                   env=self.env(transport, database, user), check_rc=check_rc, timeout=timeout)
+        return self.run_client([self.bin("psql"), "-X", "-q", "-A", "-t", *options, "-f", "-"], input=sql,
+                               env=self.env(transport, database, user), check_rc=check_rc, timeout=timeout)
+
+    def run_client(self, argv, **kw):
+        """run(), where the clients of this server live."""
+        with self.client:
+            return run(argv, **kw)
 
     def value(self, sql, **kw):
         """The one value of a query, as text."""
         return self.psql(sql, **kw).stdout.rstrip("\n")
 
     def pgbench(self, *options, transport="unix", database="postgres", user="postgres", timeout=900):
-        return run([self.bin("pgbench"), *options], env=self.env(transport, database, user), timeout=timeout)
+        return self.run_client([self.bin("pgbench"), *options], env=self.env(transport, database, user), timeout=timeout)
 
 
 # --- the daemon ------------------------------------------------------------------------------------------

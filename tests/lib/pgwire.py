@@ -8,6 +8,10 @@ import os
 import socket
 import ssl
 import struct
+import threading
+
+
+SSL_REQUEST, GSSENC_REQUEST, CANCEL_REQUEST = 80877103, 80877104, 80877102
 
 
 class Error(Exception):
@@ -46,25 +50,32 @@ class Connection:
     """One session. `pid` is the backend's. Usable as a context manager."""
 
     def __init__(self, cluster, transport="unix", database="postgres", user="postgres", application="pgwire",
-                 timeout=30, replication=None):
-        self.transport = transport
+                 timeout=30, replication=None, chunk=0, request=0, behind=b""):
+        """
+        @chunk: write that many bytes at a time, each with a segment of its own. @request: SSL_REQUEST or GSSENC_REQUEST goes
+        first; nothing is started when the answer is other than N. @behind: goes in one write with the start-up packet.
+        """
+        self.transport, self.chunk = transport, chunk
+        self.copy_in = None  # what the next COPY FROM STDIN is given, a list of bytes; refused where there is none
         if transport == "unix":
             self.sock = socket.socket(socket.AF_UNIX)
             self.sock.settimeout(timeout)
             self.sock.connect(os.path.join(cluster.sock, f".s.PGSQL.{cluster.port}"))
         else:
-            self.sock = socket.create_connection(("127.0.0.1", cluster.port), timeout)
+            with cluster.client:
+                self.sock = socket.create_connection((cluster.host, cluster.port), timeout)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if transport == "tls":
-            self.sock.sendall(struct.pack("!II", 8, 80877103))
-            if self.sock.recv(1) != b"S":
+            if self.ask(SSL_REQUEST) != b"S":
                 raise Closed("the server refused TLS")
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             self.sock = context.wrap_socket(self.sock)
         self.buffer = b""
-        self.pid = 0
+        self.pid, self.secret = 0, b""
+        if request and self.ask(request) != b"N":
+            return
         body = struct.pack("!I", 196608)
         parameters = [("user", user), ("database", database), ("application_name", application),
                       ("client_encoding", "UTF8")]
@@ -72,7 +83,7 @@ class Connection:
             parameters.append(("replication", replication))
         for key, value in parameters:
             body += _text(key) + _text(value)
-        self.sock.sendall(struct.pack("!I", len(body) + 5) + body + b"\0")
+        self.write(struct.pack("!I", len(body) + 5) + body + b"\0" + behind)
         result = self.read()
         if result.errors:
             raise result.errors[0]
@@ -82,6 +93,11 @@ class Connection:
 
     def __exit__(self, *exc):
         self.close()
+
+    def ask(self, code):
+        """A request for encryption; the one byte that answers it."""
+        self.sock.sendall(struct.pack("!II", 8, code))
+        return self.sock.recv(1)
 
     def close(self):
         try:
@@ -112,15 +128,48 @@ class Connection:
     def execute(cls, portal="", limit=0):
         return cls.message(b"E", _text(portal) + struct.pack("!I", limit))
 
+    @classmethod
+    def function_call(cls, oid, args=()):
+        """The function with this number, text in and out."""
+        body = struct.pack("!IHH", oid, 0, len(args))
+        for value in args:
+            raw = str(value).encode("utf-8")
+            body += struct.pack("!I", len(raw)) + raw
+        return cls.message(b"F", body + b"\0\0")
+
     SYNC = b"S\0\0\0\4"
 
+    @classmethod
+    def describe(cls, kind=b"P", name=""):
+        return cls.message(b"D", kind + _text(name))
+
+    @classmethod
+    def close_name(cls, kind=b"S", name=""):
+        return cls.message(b"C", kind + _text(name))
+
+    def write(self, data):
+        step = self.chunk or len(data)
+        for at in range(0, len(data), step):
+            self.sock.sendall(data[at:at + step])
+
     def send(self, *messages):
-        self.sock.sendall(b"".join(messages))
+        self.write(b"".join(messages))
 
     def sync(self, *messages):
         """Send the messages and a Sync; everything that came back."""
         self.send(*messages, self.SYNC)
         return self.read()
+
+    def pipeline(self, *messages):
+        """sync() of more than the buffers between the two take: the answers are read while it is being sent. Not over TLS."""
+        if self.transport == "tls":
+            return self.sync(*messages)
+        sender = threading.Thread(target=self.send, args=(*messages, self.SYNC))
+        sender.start()
+        try:
+            return self.read()
+        finally:
+            sender.join()
 
     def query(self, text):
         """One simple-query message."""
@@ -180,7 +229,9 @@ class Connection:
             elif kind == b"s":
                 result.suspended += 1
             elif kind == b"K":
-                self.pid = struct.unpack("!I", body[:4])[0]
+                self.pid, self.secret = struct.unpack("!I", body[:4])[0], body[4:]
+            elif kind == b"G" and self.copy_in is not None:
+                self.send(*(self.message(b"d", data) for data in self.copy_in), self.message(b"c"))
             elif kind == b"G":
                 self.send(self.message(b"f", _text("no data")))
             elif kind == b"R" and struct.unpack("!I", body[:4])[0] != 0:
