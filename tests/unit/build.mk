@@ -11,3 +11,4 @@ UNIT_SRC += tests/unit/test_conn.c tests/unit/test_conn_extended.c tests/unit/te
 UNIT_SRC += tests/unit/test_pipeline_statement.c tests/unit/test_pipeline_verdict.c tests/unit/test_conn_verdict.c
 UNIT_SRC += tests/unit/test_keeper_offer.c
 UNIT_SRC += tests/unit/test_source_urgent.c tests/unit/test_pipeline_overload.c
+UNIT_SRC += tests/unit/test_enforce_wire_hold.c tests/unit/test_enforce_socket.c

@@ -36,4 +36,9 @@
 #define LIMIT_SESSION_STATEMENTS 16384
 #define LIMIT_STATEMENTS (128 * 1024)
 
+#define LIMIT_SOCKET_SCAN 4096 /* descriptors of one process */
+
+#define LIMIT_NAMESPACES 1024 /* network namespaces whose devices are kept */
+#define LIMIT_DEVICES 4096    /* of one namespace */
+
 #endif
