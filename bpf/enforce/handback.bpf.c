@@ -6,14 +6,16 @@
  * process of ours touches the bytes. The frame that the kernel made for the run becomes the packet: it is put into the
  * receive queue of the device by which the first one came. Pieces need no segment sizes. Their checksum is not made: the
  * kernel is told that it was checked, as a device would.
+ *
+ * When the connection is to end, nothing is handed back: the client gets the FATAL error, with its bytes acknowledged, and
+ * a FIN; the server a RST.
  */
 
 /* A piece's headers: lengths and sequence number are its own. */
-static __always_inline int handback_headers(struct __sk_buff *skb, struct kept *k, u32 seq, u32 len)
+static __always_inline int handback_headers(struct __sk_buff *skb, struct kept *k, u32 seq, u32 len, u8 flags)
 {
 	u32 network = KEEP_LINK, be_seq = bpf_htonl(seq);
 	u64 n = bounded_mask(k->headers_len - 1, 128) + 1;
-	u8 flags = TCP_ACK | TCP_PSH;
 	u16 total, old;
 
 	if (bpf_skb_store_bytes(skb, 0, k->link, KEEP_LINK, 0) || bpf_skb_store_bytes(skb, network, k->headers, n, 0) ||
@@ -57,6 +59,54 @@ static __always_inline int handback_patch(struct __sk_buff *skb, struct dbf_wire
 	return bpf_skb_store_bytes(skb, off + first, r->new, n, 0);
 }
 
+/* From the server, as far as the client can tell. */
+GLOBAL_FN int handback_farewell(struct __sk_buff *skb, struct kept *k, struct dbf_wire_hold *slot)
+{
+	struct rewrite_scratch *r = rewrite_scratch_get();
+	struct segment p = {};
+	u64 len;
+
+	if (!k || !slot || !r)
+		return -1;
+	p.tcp = k->tcp;
+	p.data = k->headers_len;
+	p.v6 = k->v6;
+	p.len = k->len;
+	p.seq = k->seq;
+	if (bpf_skb_load_bytes(skb, KEEP_LINK + p.tcp + 8, &p.ack, sizeof(p.ack)))
+		return -1;
+	p.ack = bpf_ntohl(p.ack);
+	len = bounded_mask(rewrite_error(r, slot) - 1, 128) + 1;
+	return rewrite_resize(skb, &p, KEEP_LINK, len, TCP_FIN | TCP_PSH | TCP_ACK) ||
+	       rewrite_turn(skb, &p, KEEP_LINK) ||
+	       bpf_skb_store_bytes(skb, KEEP_LINK + p.data, r->error, len, 0) ||
+	       rewrite_checksum(skb, &p, KEEP_LINK, len, 0) || bpf_clone_redirect(skb, k->ifindex, 0);
+}
+
+/* The client first: the slot is free as soon as the server has its RST. */
+GLOBAL_FN int handback_kill(struct __sk_buff *skb, u32 index)
+{
+	struct dbf_wire_hold *slot = gate_slot(index);
+	struct kept *k;
+	u32 headers;
+
+	if (!slot)
+		return -1;
+	k = slot->kept ? keep_at(slot->kept - 1) : NULL;
+	if (!k || k->owner != keep_owner(slot, index) || slot->rewrites)
+		return -1;
+	headers = KEEP_LINK + k->headers_len;
+	if (bpf_skb_change_tail(skb, headers, 0) || handback_headers(skb, k, k->seq, 0, TCP_ACK) ||
+	    handback_farewell(skb, k, slot))
+		return -1;
+	slot->rewrites = 1;
+	count_add(DBF_COUNT_WIRE_KILLS, 1);
+	if (bpf_skb_change_tail(skb, headers, 0) || handback_headers(skb, k, k->seq, 0, TCP_RST | TCP_ACK))
+		return -1;
+	bpf_csum_level(skb, BPF_CSUM_LEVEL_INC);
+	return bpf_clone_redirect(skb, k->ifindex, BPF_F_INGRESS) ? -1 : 0;
+}
+
 /* How many bytes were handed back, or negative. */
 GLOBAL_FN int handback_piece(struct __sk_buff *skb, u32 index, u32 off)
 {
@@ -75,7 +125,7 @@ GLOBAL_FN int handback_piece(struct __sk_buff *skb, u32 index, u32 off)
 	n = bounded_mask(n - 1, DBF_WIRE_KEPT_PIECE) + 1;
 	at = bounded_mask(off, DBF_WIRE_KEPT_BYTES);
 	headers = KEEP_LINK + k->headers_len;
-	if (bpf_skb_change_tail(skb, headers + n, 0) || handback_headers(skb, k, k->seq + off, n) ||
+	if (bpf_skb_change_tail(skb, headers + n, 0) || handback_headers(skb, k, k->seq + off, n, TCP_ACK | TCP_PSH) ||
 	    bpf_skb_store_bytes(skb, headers, k->data + at, n, 0))
 		return -1;
 	if (st == DBF_WIRE_REWRITE && handback_patch(skb, slot, k->seq + off, n, headers))
@@ -96,5 +146,5 @@ int wire_handback(struct __sk_buff *skb)
 
 	if (!slot || DBF_STATE_SEQ(slot->state) != seq)
 		return -1;
-	return handback_piece(skb, index, off);
+	return DBF_STATE_OF(slot->state) == DBF_WIRE_KILL ? handback_kill(skb, index) : handback_piece(skb, index, off);
 }

@@ -402,6 +402,7 @@ def pipelined():
 # --- the end of the connection ---------------------------------------------------------------------------
 
 def killed(path, kind, name, size):
+    """The client reads why, its session ends, and so does the server's backend."""
     c = Client(path)
     pid, message = c.pid, ""
     try:
@@ -634,12 +635,95 @@ def held_at_the_server():
                     check(c.must("select pg_backend_pid()") == [[str(c.pid)]], f"{path}: another backend")
                     say(f"{path} {kind} ms (deny, allow; 34 B, 10 KB, 60 KB): {', '.join(took)}")
         check(not rig.stats()["open"] and not rig.stats()["leaked"], f"{rig.stats()}")
-        ethtool(THERE, ETHTOOL_STXCSUM, 0)
+        for offload in (1, 0):
+            ethtool(THERE, ETHTOOL_STXCSUM, offload)
+            before = checksum_errors()
+            try:
+                rig.tell("verdict deny 100 no_drop")
+                deny_everywhere(rig, name, "42601", ("34 B",), ("veth4", "veth6"))
+                rig.tell("verdict kill 100 no_drop")
+                for path in ("veth4", "veth6"):
+                    for kind in "QP":
+                        for size in (0, 60_000):
+                            killed(path, kind, name, size)
+            finally:
+                ethtool(THERE, ETHTOOL_STXCSUM, 1)
+            check(checksum_errors() == before, f"{checksum_errors() - before} checksum errors")
+        wait_until(lambda: not rig.stats()["open"], 5, "the slots of closed sockets to be free")
+        check(exists(name) and rig.stats()["kills"] == 16, f"{rig.stats()}")
+
+
+@case
+def late_and_lost_at_the_server():
+    """Nobody decides, or the packets that follow are lost: the program decides, and the rest comes again."""
+    name = table("received_late")
+    with Rig(receive=1, hold_ms=400) as rig:
+        rig.tell("verdict none 0 x")
+        for path in ("veth4", "veth6"):
+            with Client(path) as c:
+                start = time.monotonic()
+                result = c.query(statement(name, 10_000))
+                check(result.sqlstate == "42601" and exists(name), f"{path}: {result.tags}")
+                say(f"{path}: {time.monotonic() - start:.2f} s")
+        check(rig.stats()["overdue"] == 2, f"{rig.stats()}")
+    with Rig(receive=1) as rig:
+        rig.tell(f"pin {PIN}/lose drop_first")
+        run(["tc", "filter", "add", "dev", HERE, "ingress", "prio", "9", "bpf", "da", "pinned", f"{PIN}/lose"])
         try:
-            rig.tell("verdict deny 100 no_drop")
-            deny_everywhere(rig, name, "42601", ("34 B",), ("veth4", "veth6"))
+            for verdict, sqlstate in (("deny", "42601"), ("allow", "")):
+                rig.tell(f"verdict {verdict} 5000 x")
+                for kind in "QP":
+                    with Client("veth4") as c:
+                        rig.tell("drop 3")
+                        check(c.say(kind, statement(table(name), 60_000)).sqlstate == sqlstate, f"{verdict} {kind}")
         finally:
-            ethtool(THERE, ETHTOOL_STXCSUM, 1)
+            run(["tc", "filter", "del", "dev", HERE, "ingress", "prio", "9"])
+
+
+# --- many at once ----------------------------------------------------------------------------------------
+
+def busy_client(path, name, rounds):
+    """Denied statements among others, of all sizes, in both protocols; exit status: how many went wrong, at most 99."""
+    wrong = 0
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        with Client(path, timeout=30) as c:
+            for i in range(rounds):
+                kind, size = "QP"[i % 2], (0, 300, 9_000, 60_000)[i // 2 % 4]
+                result = c.say(kind, statement(name, size))
+                wrong += result.sqlstate != "42601" or bool(result.tags)
+                text = f"select {i} " + "-- filler\n" * (size // 10)
+                wrong += c.say(kind, text).rows != [[str(i)]]
+    except Exception as e:  # a child that only counts
+        print(f"  {path}: {e!r}", flush=True)
+        wrong += 50
+    finally:
+        os._exit(min(wrong, 99))
+
+
+@case
+def many_at_once():
+    """24 clients over all paths, each with its own mix: every denied one is an error, nothing else is touched."""
+    name = table("crowd")
+    for receive in (0, 1):
+        with Rig(receive=receive) as rig:
+            rig.tell("verdict deny 200 no_drop")
+            start = time.monotonic()
+            pids = [busy_client(PATHS[i % 4], name, 60) for i in range(24)]
+            while pids:
+                done, status = os.waitpid(pids[0], os.WNOHANG)
+                if done:
+                    pids.pop(0)
+                    check(os.waitstatus_to_exitcode(status) == 0, f"a client had {status >> 8} wrong answers")
+                rig.tell("stats")
+                time.sleep(0.02)
+            wait_until(lambda: not rig.stats()["open"], 5, "every slot to be free")
+            stats = rig.stats()
+            say(f"{'server' if receive else 'client'}: {stats['holds']} holds in {time.monotonic() - start:.1f} s")
+            check(stats["holds"] == 24 * 60 and not stats["no_slot"] and not stats["leaked"], f"{stats}")
+            check(not stats["abandoned"] and not stats["failed"] and exists(name), f"{stats}")
 
 
 # --- devices ---------------------------------------------------------------------------------------------

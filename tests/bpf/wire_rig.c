@@ -221,7 +221,7 @@ static bool care(struct held *h, uint64_t now)
 		end_socket(h);
 		return false;
 	}
-	if (slot->received && poke && (DBF_STATE_OF(state) == DBF_WIRE_ALLOW || DBF_STATE_OF(state) == DBF_WIRE_REWRITE) &&
+	if (slot->received && poke && DBF_STATE_OF(state) > DBF_WIRE_HOLD && DBF_STATE_OF(state) < DBF_WIRE_ABANDONED &&
 	    now > h->again_ns) {
 		hand_back(h, &err);
 	}
