@@ -473,6 +473,22 @@ static __always_inline void gate_fill(struct dbf_wire_hold *slot, struct gate_pa
 	gate_name(slot, m->rule);
 }
 
+/*
+ * A patch that ends inside a longer text must not cut a character in two, or the server complains about its bytes and not
+ * about our token. So it ends in front of one, at most three bytes earlier.
+ */
+static __always_inline void gate_cut(struct __sk_buff *skb, struct gate_packet *p, struct dbf_wire_hold *slot)
+{
+	u32 off = p->off + (slot->patch - p->seq) + DBF_WIRE_PATCH_BYTES - 3;
+	u8 edge[4];
+
+	if (slot->deny != DBF_WIRE_DENY_TOKEN || slot->patch_len < DBF_WIRE_PATCH_BYTES ||
+	    bpf_skb_load_bytes(skb, off, edge, sizeof(edge)))
+		return;
+	for (u32 i = sizeof(edge) - 1; i > 0 && (edge[i] & 0xc0) == 0x80; i--)
+		slot->patch_len--;
+}
+
 /* There is no slot: nobody can be asked, and the message cannot be changed either. */
 static __always_inline int gate_fail(u64 cookie, struct gate_message *m)
 {
@@ -515,6 +531,7 @@ GLOBAL_FN int gate_begin(struct __sk_buff *skb, struct gate_packet *p, struct ga
 	if (!slot)
 		return gate_fail(cookie, m);
 	gate_fill(slot, p, m);
+	gate_cut(skb, p, slot);
 	gate_socket(skb, slot);
 	to = m->state;
 	*place = c.found;

@@ -111,10 +111,8 @@ class Rig:
         return self
 
     def __exit__(self, *exc):
-        self.proc.stdin.write("quit\n")  # clients that were forked have its end of the pipe too
-        self.proc.stdin.close()
-        self.proc.wait(20)
-        self.proc.stdout.close()
+        # Clients that were forked have its end of the pipe too; what nobody read yet stands in its way.
+        self.proc.communicate("quit\n", timeout=20)
 
     def answer(self, word):
         before = len(self.lines)
@@ -287,6 +285,10 @@ def token_ladder():
                 # padded behind, so that the toy framing has its 32 bytes
                 result = c.sync(c.parse(text), c.bind(), c.execute())
                 check(f'"{token}"' in str(result.errors[0]), f"{text}: {result.errors[0]}")
+            for pad in range(4):  # the patch must not cut a character in two
+                for letter in ("\u00e9", "\u20ac", "\U0001f40d"):
+                    result = c.query("DROP TABLE x -- " + pad * "." + 60 * letter)
+                    check('"blocked_by_policy_r7"' in str(result.errors[0]), f"{pad} {letter}: {result.errors[0]}")
         check(not rig.stats()["failed"], "a rewrite failed")
 
 
@@ -604,6 +606,35 @@ def allowed_too_late():
         time.sleep(1)
     reap(pids)
     check(exists(name), "it ran")
+
+
+@case
+def released_before_a_disarm():
+    """With every daemon dead: what is held falls by its fail mode, what was abandoned is destroyed, and only then nothing is left."""
+    for closed in (1, 0):
+        name = table("disarm")
+        with Rig(closed=closed) as rig:
+            for order in ("verdict none 0 x", "take 0", "destroy 0"):
+                rig.tell(order)
+            pids = [give_up(rig, path, name, how) for path in ("lo4", "veth6") for how in ("killed", "finish", "terminate")]
+            waiting = [Client(path) for path in ("lo6", "veth4")]
+            for c in waiting:
+                c.send(c.message(b"Q", statement(name, 0).encode() + b"\0"))
+            wait_until(lambda: rig.stats()["holds"] == 8, 5, "the holds")
+            start = time.monotonic()
+            check("left 0" in rig.tell("release"), f"{rig.slots()}")
+            say(f"{'closed' if closed else 'open'}: released in {time.monotonic() - start:.2f} s")
+            rig.tell("detach")
+            results = [c.read() for c in waiting]
+            if closed:
+                check([r.sqlstate for r in results] == ["42601"] * 2, f"{[r.sqlstate for r in results]}")
+            else:
+                check(sorted(r.sqlstate for r in results) == ["", "42P01"], f"{[r.sqlstate for r in results]}")
+            time.sleep(1)
+            check(exists(name) == bool(closed), "the table")
+            for c in waiting:
+                c.close()
+        reap(pids)
 
 
 # --- the client is elsewhere -----------------------------------------------------------------------------

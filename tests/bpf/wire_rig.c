@@ -8,7 +8,7 @@
  *   verdict allow|deny|kill|none DELAY_US NAME     what becomes of statements from now on; none: nobody answers
  *   poke 0|1        destroy 0|1         take 0|1 (a duplicate of the socket)
  *   scan 0|1        stats    slots      drop N      pin PATH PROGRAM     tcx DEVICE on|off
- *   detach   quit
+ *   release (of all holds, as before a disarm)    detach   quit
  *
  * Answers are lines; each command's last begins with "ok".
  */
@@ -32,6 +32,7 @@
 #include "enforce/wire_hold.h"
 #include "loader/handback.h"
 #include "loader/netdev.h"
+#include "loader/wire_release.h"
 
 #define NONE DBF_WIRE_HOLD
 #define TCX_EGRESS 47
@@ -334,6 +335,8 @@ static bool obey(char *line)
 		set_drops(number);
 	else if (!strcmp(word, "pin"))
 		printf("pinned %d\n", bpf_program__pin(bpf_object__find_program_by_name(obj, a[1]), a[0]));
+	else if (!strcmp(word, "release"))
+		printf("left %u\n", wire_release_all(slots, WIRE_RELEASE_MS));
 	else if (!strcmp(word, "detach")) {
 		bpf_link__destroy(egress);
 		bpf_link__destroy(ingress);

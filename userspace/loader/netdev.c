@@ -494,61 +494,92 @@ struct netdev_stats netdev_get_stats(const struct netdev *nd)
 	return stats;
 }
 
-/* --- removing everything ---------------------------------------------------------------------------------------- */
+/* --- without a struct netdev ------------------------------------------------------------------------------------ */
 
-struct removal {
-	int removed;
+typedef void (*visit_fn)(void *ctx, struct netdev *none, struct space *s);
+
+struct visit { /* of each namespace, once */
+	visit_fn fn;
+	void *ctx;
 	struct stat done[LIMIT_NAMESPACES];
 	size_t cnt;
 };
 
-static int remove_filters(struct netdev *nd, struct space *s)
+static void visit_there(void *ctx, int proc, const char *path, const struct stat *st)
 {
-	struct listing l = { nd, s };
-	int rc = rtnl_devices(s->requests, list_device, &l), removed = 0;
+	struct visit *v = ctx;
+	struct netdev none = {};
+	struct space *s;
 
+	for (size_t i = 0; i < v->cnt; i++)
+		if (v->done[i].st_ino == st->st_ino && v->done[i].st_dev == st->st_dev)
+			return;
+	if (v->cnt == LIMIT_NAMESPACES)
+		return;
+	v->done[v->cnt++] = *st;
+	s = space_new(proc, path);
+	if (s && !in_space(NULL, s, open_space))
+		v->fn(v->ctx, &none, s);
+	space_free(s);
+}
+
+static int visit_all(visit_fn fn, void *ctx, struct err *err)
+{
+	struct visit *v = calloc(1, sizeof(*v));
+	int rc;
+
+	if (!v)
+		return -ENOMEM;
+	v->fn = fn;
+	v->ctx = ctx;
+	rc = each_process(visit_there, v, err);
+	free(v);
+	return rc;
+}
+
+struct search {
+	uint64_t cookie;
+	int fd;
+};
+
+static void take_namespace(void *ctx, struct netdev *none, struct space *s)
+{
+	struct search *search = ctx;
+
+	(void)none;
+	if (s->cookie != search->cookie || search->fd >= 0)
+		return;
+	search->fd = s->fd;
+	s->fd = -1;
+}
+
+int netdev_open_namespace(uint64_t cookie)
+{
+	struct search search = { cookie, -1 };
+	int rc = visit_all(take_namespace, &search, NULL);
+
+	return search.fd >= 0 ? search.fd : rc ? rc : -ENOENT;
+}
+
+static void remove_filters(void *ctx, struct netdev *none, struct space *s)
+{
+	struct listing l = { none, s };
+	int *removed = ctx;
+
+	rtnl_devices(s->requests, list_device, &l);
 	for (size_t i = 0; i < s->cnt; i++) {
 		struct chain c = read_chain(s, s->devices[i].ifindex);
 
 		for (unsigned j = 0; j < 2; j++)
 			if (c.ours[j])
-				removed += !rtnl_remove_filter(s->requests, s->devices[i].ifindex, FILTER_PRIO,
-							       c.ours[j]);
+				*removed += !rtnl_remove_filter(s->requests, s->devices[i].ifindex, FILTER_PRIO,
+								c.ours[j]);
 	}
-	return rc ? rc : removed;
-}
-
-static void remove_there(void *ctx, int proc, const char *path, const struct stat *st)
-{
-	struct removal *r = ctx;
-	struct netdev none = {};
-	struct space *s;
-	int rc;
-
-	for (size_t i = 0; i < r->cnt; i++)
-		if (r->done[i].st_ino == st->st_ino && r->done[i].st_dev == st->st_dev)
-			return;
-	if (r->cnt == LIMIT_NAMESPACES)
-		return;
-	r->done[r->cnt++] = *st;
-	s = space_new(proc, path);
-	if (s && !in_space(NULL, s, open_space)) {
-		rc = remove_filters(&none, s);
-		r->removed += rc > 0 ? rc : 0;
-	}
-	space_free(s);
 }
 
 int netdev_detach_all(struct err *err)
 {
-	struct removal *r = calloc(1, sizeof(*r));
-	int rc;
+	int removed = 0, rc = visit_all(remove_filters, &removed, err);
 
-	if (!r)
-		return -ENOMEM;
-	rc = each_process(remove_there, r, err);
-	if (!rc)
-		rc = r->removed;
-	free(r);
-	return rc;
+	return rc ? rc : removed;
 }

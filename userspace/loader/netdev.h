@@ -53,6 +53,9 @@ int netdev_replace(struct netdev *nd, int prog);
 /* A descriptor of the namespace with this cookie, borrowed until the next scan, or -ENOENT. */
 int netdev_namespace(const struct netdev *nd, uint64_t cookie);
 
+/* The same without a struct netdev, for a process that does not follow namespaces. The descriptor is the caller's. */
+int netdev_open_namespace(uint64_t cookie);
+
 struct netdev_stats netdev_get_stats(const struct netdev *nd);
 
 /*
