@@ -253,13 +253,11 @@ static void show_stats(void)
 	struct netdev_stats n = netdev_get_stats(nd);
 	struct dbf_vitals v = {};
 	uint32_t zero = 0;
-	unsigned open;
 
 	bpf_map_lookup_elem(map_fd("vitals"), &zero, &v);
 	for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++)
 		printf("%s=%llu ", names[i], (unsigned long long)v.counts[shown[i]]);
-	wire_hold_end_overdue(slots, DBF_WIRE_HOLD_SLOTS, 0, DBF_BY_DEADMAN, &open);
-	printf("open=%u namespaces=%u devices=%u behind=%u dev_failed=%u\n", open, n.namespaces, n.devices, n.behind,
+	printf("open=%u namespaces=%u devices=%u behind=%u dev_failed=%u\n", wire_hold_count(slots, DBF_WIRE_HOLD_SLOTS), n.namespaces, n.devices, n.behind,
 	       n.failed);
 }
 

@@ -4,8 +4,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "../lib/test.h"
+#include "core/clock.h"
+#include "enforce/deadman.h"
 
 static struct dbf_wire_hold *slots;
 
@@ -68,21 +71,48 @@ static void test_name(void)
 
 static void test_overdue(void)
 {
-	unsigned open;
+	unsigned held;
 
 	reset();
 	hold(0, 1, true, 100);
 	hold(1, 2, false, 100);
 	hold(2, 3, true, 300);
 	slots[3].state = DBF_STATE(4, DBF_WIRE_ABANDONED);
-	CHECK_INT(wire_hold_end_overdue(slots, DBF_WIRE_HOLD_SLOTS, 200, DBF_BY_DEADMAN, &open), 2);
-	CHECK_INT(open, 4); /* what is decided is not done yet: nothing may be detached */
+	CHECK_INT(wire_hold_end_overdue(slots, DBF_WIRE_HOLD_SLOTS, 200, DBF_BY_DEADMAN, &held), 2);
+	CHECK_INT(held, 1);
+	CHECK_INT(wire_hold_count(slots, DBF_WIRE_HOLD_SLOTS), 4); /* what is decided is not done yet */
 	CHECK(slots[0].state == DBF_STATE(1, DBF_WIRE_REWRITE));
 	CHECK(slots[1].state == DBF_STATE(2, DBF_WIRE_ALLOW));
 	CHECK(slots[2].state == DBF_STATE(3, DBF_WIRE_HOLD));
 	CHECK(slots[3].state == DBF_STATE(4, DBF_WIRE_ABANDONED));
 	CHECK_INT(slots[1].resolver, DBF_BY_DEADMAN);
-	CHECK_INT(wire_hold_end_overdue(slots, DBF_WIRE_HOLD_SLOTS, 200, DBF_BY_DEADMAN, &open), 0);
+	CHECK_INT(wire_hold_end_overdue(slots, DBF_WIRE_HOLD_SLOTS, 200, DBF_BY_DEADMAN, &held), 0);
+}
+
+/* The keeper is gone; nobody is left but the dead-man, which stays until the last hold is over. */
+static void test_deadman(void)
+{
+	struct dbf_vitals *vitals = calloc(1, sizeof(*vitals));
+	struct dbf_hold_slot *stopped = calloc(DBF_HOLD_SLOTS, sizeof(*stopped));
+	uint64_t start = clock_mono_ns();
+	int keeper[2];
+
+	reset();
+	hold(7, 1, true, start + 1500 * NS_PER_MS);
+	hold(8, 1, false, 0);
+	if (CHECK(!pipe(keeper))) {
+		struct deadman d = { vitals, stopped, slots, keeper[0] };
+
+		close(keeper[1]);
+		CHECK_INT(deadman_run(&d), 0);
+		close(keeper[0]);
+	}
+	CHECK(clock_mono_ns() - start >= 1500 * NS_PER_MS);
+	CHECK(slots[7].state == DBF_STATE(1, DBF_WIRE_REWRITE) && slots[7].resolver == DBF_BY_DEADMAN);
+	CHECK(slots[7].resolved_ns < start + 1600 * NS_PER_MS);
+	CHECK(slots[8].state == DBF_STATE(1, DBF_WIRE_ALLOW));
+	free(vitals);
+	free(stopped);
 }
 
 static void test_names_of_states(void)
@@ -97,6 +127,7 @@ static void test_names_of_states(void)
 static const struct test_case cases[] = {
 	{ "first_wins", test_first_wins }, { "refuses", test_refuses },
 	{ "name", test_name },		   { "overdue", test_overdue },
+	{ "deadman", test_deadman },
 	{ "names_of_states", test_names_of_states },
 };
 

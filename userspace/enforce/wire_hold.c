@@ -45,20 +45,32 @@ int wire_hold_end(struct dbf_wire_hold *slots, uint32_t index, uint32_t seq, enu
 }
 
 unsigned wire_hold_end_overdue(struct dbf_wire_hold *slots, unsigned cnt, uint64_t now_ns, enum dbf_resolver by,
-			       unsigned *open)
+			       unsigned *held)
 {
 	unsigned ended = 0;
 
-	*open = 0;
+	*held = 0;
 	for (unsigned i = 0; i < cnt; i++) {
 		uint64_t state = __atomic_load_n(&slots[i].state, __ATOMIC_ACQUIRE);
 
-		*open += DBF_STATE_OF(state) != DBF_WIRE_FREE;
-		if (DBF_STATE_OF(state) == DBF_WIRE_HOLD && now_ns > slots[i].deadline_ns)
+		if (DBF_STATE_OF(state) != DBF_WIRE_HOLD)
+			continue;
+		if (now_ns <= slots[i].deadline_ns)
+			(*held)++;
+		else
 			ended += move(&slots[i], DBF_STATE_SEQ(state),
 				      slots[i].fail_closed ? DBF_WIRE_REWRITE : DBF_WIRE_ALLOW, by);
 	}
 	return ended;
+}
+
+unsigned wire_hold_count(const struct dbf_wire_hold *slots, unsigned cnt)
+{
+	unsigned used = 0;
+
+	for (unsigned i = 0; i < cnt; i++)
+		used += DBF_STATE_OF(__atomic_load_n(&slots[i].state, __ATOMIC_ACQUIRE)) != DBF_WIRE_FREE;
+	return used;
 }
 
 const char *wire_hold_state_name(enum dbf_wire_hold_state state)

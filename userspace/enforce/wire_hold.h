@@ -21,9 +21,12 @@
 int wire_hold_end(struct dbf_wire_hold *slots, uint32_t index, uint32_t seq, enum dbf_wire_hold_state to,
 		  const char *name, enum dbf_resolver by);
 
-/* By its fail mode whatever is held and overdue at @now_ns. Returns how many; *open counts the slots in use then. */
+/* By its fail mode whatever is held and overdue at @now_ns. Returns how many; *held counts those that remain. */
 unsigned wire_hold_end_overdue(struct dbf_wire_hold *slots, unsigned cnt, uint64_t now_ns, enum dbf_resolver by,
-			       unsigned *open);
+			       unsigned *held);
+
+/* Slots in use, decided ones too: while there is one, nothing may be detached. */
+unsigned wire_hold_count(const struct dbf_wire_hold *slots, unsigned cnt);
 
 /* "free" "claimed" "held" "allowed" "rewritten" "killed" "abandoned" */
 const char *wire_hold_state_name(enum dbf_wire_hold_state state);
