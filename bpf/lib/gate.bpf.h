@@ -27,6 +27,7 @@
 #include "lib/keep.bpf.h"
 
 #define GATE_PROBES 32	/* slots looked at for a free one */
+#define GATE_SPINS 4096
 #define GATE_MESSAGES 16 /* looked at for a Terminate behind what is held */
 
 enum gate_answer {
@@ -277,6 +278,40 @@ static __always_inline int gate_dead(struct gate_packet *p)
 	return !p->received && gate_device_rewrites(p) ? GATE_PASS : GATE_REFUSE;
 }
 
+/*
+ * Packets that are sent are looked at under the socket's lock, one after the other. Those that come are not; so the gate of
+ * a socket that gets them stays until the socket is closed, and whoever looks has it alone.
+ */
+static __always_inline bool gate_try(struct dbf_wire_gate *g)
+{
+	return !__sync_val_compare_and_swap(&g->busy, 0, 1);
+}
+
+struct gate_spin {
+	struct dbf_wire_gate *g;
+	u32 locked;
+	u32 pad;
+};
+
+static long gate_spin_step(u32 i, struct gate_spin *s)
+{
+	s->locked = gate_try(s->g);
+	return s->locked;
+}
+
+static __always_inline bool gate_lock(struct dbf_wire_gate *g)
+{
+	struct gate_spin s = { .g = g };
+
+	bpf_loop(GATE_SPINS, gate_spin_step, &s, 0);
+	return s.locked;
+}
+
+static __always_inline void gate_unlock(struct dbf_wire_gate *g)
+{
+	__sync_val_compare_and_swap(&g->busy, 1, 0);
+}
+
 struct gate_round {
 	struct __sk_buff *skb;
 	struct gate_packet *p;
@@ -324,8 +359,12 @@ GLOBAL_FN int gate_packet(struct __sk_buff *skb, struct gate_packet *p)
 	if (r.g->dead)
 		return gate_dead(p);
 	p->keep = 0;
+	if (p->received && !gate_try(r.g)) /* it comes again */
+		return p->len || p->fin ? GATE_REFUSE : GATE_PASS;
 	bpf_loop(DBF_WIRE_GATE_SLOTS, gate_round_step, &r, 0);
-	if (!r.left)
+	if (p->received)
+		gate_unlock(r.g);
+	else if (!r.left)
 		bpf_map_delete_elem(&wire_gates, &cookie);
 	return r.answer;
 }
@@ -368,23 +407,27 @@ static long gate_claim_step(u32 i, struct gate_claim *c)
 
 static const struct dbf_wire_gate gate_new, gate_new_dead = { .dead = 1 }; /* not on the stack */
 
-/* The place in the socket's gate for one more slot, made when there is none; NULL: it has too many, or no memory. */
-static __always_inline u16 *gate_place(u64 cookie)
+/* The socket's gate, made when there is none. */
+static __always_inline struct dbf_wire_gate *gate_get(u64 cookie)
 {
 	struct dbf_wire_gate *g = bpf_map_lookup_elem(&wire_gates, &cookie);
 
-	if (!g) {
-		if (bpf_map_update_elem(&wire_gates, &cookie, &gate_new, BPF_NOEXIST))
-			return NULL;
-		g = bpf_map_lookup_elem(&wire_gates, &cookie);
-		if (!g)
-			return NULL;
-	}
+	if (g)
+		return g;
+	bpf_map_update_elem(&wire_gates, &cookie, &gate_new, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&wire_gates, &cookie);
+}
+
+/* A place for one more slot in it. */
+static __always_inline bool gate_add(struct dbf_wire_gate *g, u32 found)
+{
 	for (u32 i = 0; i < DBF_WIRE_GATE_SLOTS; i++) {
-		if (!*(volatile u16 *)&g->slots[i])
-			return &g->slots[i];
+		if (*(volatile u16 *)&g->slots[i])
+			continue;
+		g->slots[i] = found;
+		return true;
 	}
-	return NULL;
+	return false;
 }
 
 #define gate_load(to, field) \
@@ -505,6 +548,22 @@ static __always_inline int gate_fail(u64 cookie, struct gate_message *m)
 	return GATE_DEAD;
 }
 
+/* The slot is in the gate, and is now what the message wants it to be. */
+static __always_inline int gate_open(struct gate_packet *p, struct gate_message *m, struct dbf_wire_hold *slot,
+				     struct gate_claim *c)
+{
+	m->slot = c->found - 1;
+	m->slot_seq = c->seq;
+	count_add(DBF_COUNT_WIRE_HOLDS, m->state == DBF_WIRE_HOLD);
+	__sync_val_compare_and_swap(&slot->state, DBF_STATE(c->seq, DBF_WIRE_CLAIMED), DBF_STATE(c->seq, m->state));
+	if (m->state != DBF_WIRE_HOLD)
+		return gate_to_device(p, slot);
+	slot->refusals = 1;
+	if (p->received)
+		p->keep = m->slot + 1;
+	return GATE_REFUSE;
+}
+
 /*
  * A message that must not pass stands in this packet. What becomes of the packet: GATE_REFUSE when it is held now
  * (m->slot and m->slot_seq are for user space), or what the message's own state says for the device that it is sent by.
@@ -513,40 +572,35 @@ static __always_inline int gate_fail(u64 cookie, struct gate_message *m)
  */
 GLOBAL_FN int gate_begin(struct __sk_buff *skb, struct gate_packet *p, struct gate_message *m)
 {
-	struct gate_claim c = {};
 	struct dbf_wire_hold *slot;
-	u64 cookie;
-	u16 *place;
-	u32 to;
+	struct dbf_wire_gate *g;
+	struct gate_claim c = {};
+	bool added;
 
 	if (!p || !m)
 		return GATE_REFUSE;
-	cookie = p->cookie;
-	c.first = (u32)cookie * 2654435761U >> 8;
-	place = gate_place(cookie);
-	if (!place)
-		return gate_fail(cookie, m);
+	c.first = (u32)p->cookie * 2654435761U >> 8;
 	bpf_loop(GATE_PROBES, gate_claim_step, &c, 0);
 	slot = c.found ? gate_slot(c.found - 1) : NULL;
 	if (!slot)
-		return gate_fail(cookie, m);
+		return gate_fail(p->cookie, m);
 	gate_fill(slot, p, m);
 	gate_cut(skb, p, slot);
 	gate_socket(skb, slot);
-	to = m->state;
-	*place = c.found;
-	m->slot = c.found - 1;
-	m->slot_seq = c.seq;
-	count_add(DBF_COUNT_WIRE_HOLDS, to == DBF_WIRE_HOLD);
-	__sync_val_compare_and_swap(&slot->state, DBF_STATE(c.seq, DBF_WIRE_CLAIMED), DBF_STATE(c.seq, to));
-	if (to != DBF_WIRE_HOLD)
-		return gate_to_device(p, slot);
-	slot->refusals = 1;
+	g = gate_get(p->cookie);
+	if (!g || (p->received && !gate_lock(g))) {
+		gate_free(slot);
+		return gate_fail(p->cookie, m);
+	}
+	added = gate_add(g, c.found);
 	if (p->received)
-		p->keep = m->slot + 1;
-	return GATE_REFUSE;
+		gate_unlock(g);
+	if (!added) {
+		gate_free(slot);
+		return gate_fail(p->cookie, m);
+	}
+	return gate_open(p, m, slot, &c);
 }
-
 
 static long gate_leave_step(u32 i, struct gate_round *r)
 {

@@ -305,6 +305,13 @@ def denied_at_its_tail():
         for kind in "QP":
             with Client("veth4") as c:
                 check(c.say(kind, statement(table("tail_ok"), 600_000)).tags == ["DROP TABLE"], "not allowed")
+    with Rig(tail=1, receive=1) as rig:
+        rig.tell("verdict deny 100 no_drop")
+        deny_everywhere(rig, name, "08P01", ("600 KB",), ("veth4", "veth6"))
+        rig.tell("verdict allow 100 x")
+        for kind in "QP":
+            with Client("veth4") as c:
+                check(c.say(kind, statement(table("tail_ok"), 600_000)).tags == ["DROP TABLE"], "not allowed")
 
 
 @case
@@ -734,27 +741,47 @@ def busy_client(path, name, rounds):
         os._exit(min(wrong, 99))
 
 
+def crowd(rig, name, paths, rounds):
+    """24 clients, each with its own mix: every denied one is an error, nothing else is touched."""
+    rig.tell("verdict deny 200 no_drop")
+    start = time.monotonic()
+    pids = [busy_client(paths[i % len(paths)], name, rounds) for i in range(24)]
+    while pids:
+        done, status = os.waitpid(pids[0], os.WNOHANG)
+        if done:
+            pids.pop(0)
+            check(os.waitstatus_to_exitcode(status) == 0, f"a client had {status >> 8} wrong answers")
+        rig.tell("stats")
+        time.sleep(0.02)
+    wait_until(lambda: not rig.stats()["open"], 10, "every slot to be free")
+    stats = rig.stats()
+    say(f"{stats['holds']} holds, {stats['rewrites']} rewrites in {time.monotonic() - start:.1f} s")
+    check(stats["holds"] == 24 * rounds and not stats["no_slot"] and not stats["leaked"], f"{stats}")
+    check(not stats["abandoned"] and not stats["failed"] and exists(name), f"{stats}")
+
+
 @case
 def many_at_once():
-    """24 clients over all paths, each with its own mix: every denied one is an error, nothing else is touched."""
-    name = table("crowd")
+    """Two dozen clients over all paths, held at their own sockets, then at the server's."""
     for receive in (0, 1):
         with Rig(receive=receive) as rig:
-            rig.tell("verdict deny 200 no_drop")
-            start = time.monotonic()
-            pids = [busy_client(PATHS[i % 4], name, 60) for i in range(24)]
-            while pids:
-                done, status = os.waitpid(pids[0], os.WNOHANG)
-                if done:
-                    pids.pop(0)
-                    check(os.waitstatus_to_exitcode(status) == 0, f"a client had {status >> 8} wrong answers")
-                rig.tell("stats")
-                time.sleep(0.02)
-            wait_until(lambda: not rig.stats()["open"], 5, "every slot to be free")
-            stats = rig.stats()
-            say(f"{'server' if receive else 'client'}: {stats['holds']} holds in {time.monotonic() - start:.1f} s")
-            check(stats["holds"] == 24 * 60 and not stats["no_slot"] and not stats["leaked"], f"{stats}")
-            check(not stats["abandoned"] and not stats["failed"] and exists(name), f"{stats}")
+            crowd(rig, table("crowd"), PATHS, 60)
+
+
+@case
+def many_on_a_bad_line():
+    """The same over veth, with packets lost and doubled in both directions."""
+    for receive in (0, 1):
+        with Rig(receive=receive) as rig:
+            rig.tell(f"pin {PIN}/lossy{receive} lossy")
+            attach = ["ingress", "prio", "9", "bpf", "da", "pinned", f"{PIN}/lossy{receive}"]
+            run(["tc", "filter", "add", "dev", HERE, *attach])
+            tc("filter", "add", "dev", THERE, *attach)
+            try:
+                crowd(rig, table("bad_line"), ("veth4", "veth6"), 30)
+            finally:
+                run(["tc", "filter", "del", "dev", HERE, "ingress", "prio", "9"])
+                tc("filter", "del", "dev", THERE, "ingress", "prio", "9")
 
 
 # --- devices ---------------------------------------------------------------------------------------------

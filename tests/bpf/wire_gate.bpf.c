@@ -208,3 +208,23 @@ int drop_first(struct __sk_buff *skb)
 	__sync_fetch_and_add(&dropped, 1);
 	return TC_ACT_SHOT;
 }
+
+#define COPY_MARK 0xc0b1
+
+/* Another: two packets of a hundred are lost, and two come twice. */
+SEC("tc")
+int lossy(struct __sk_buff *skb)
+{
+	u32 dice = bpf_get_prandom_u32() % 100;
+
+	if (skb->mark == COPY_MARK)
+		return TC_ACT_UNSPEC;
+	if (dice < 2)
+		return TC_ACT_SHOT;
+	if (dice < 4) {
+		skb->mark = COPY_MARK;
+		bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+		skb->mark = 0;
+	}
+	return TC_ACT_UNSPEC;
+}

@@ -83,7 +83,7 @@ enum dbf_wire_keep_arg { DBF_WIRE_KEEP_SLOT, DBF_WIRE_KEEP_SEQ, DBF_WIRE_KEEP_OF
 struct dbf_wire_gate {
 	dbf_u16 slots[DBF_WIRE_GATE_SLOTS];
 	dbf_u32 dead;		/* nothing of it passes any more: the client gets a RST */
-	dbf_u32 pad;
+	dbf_u32 busy;		/* a packet that came is being looked at: they come on any CPU */
 };
 
 /* A device whose egress has the rewriter. The key has the namespace, because indexes are its own. */
