@@ -83,6 +83,11 @@ $(BUILD)/bpf/dbfence.bpf.o: bpf/dbfence.bpf.c
 	$(call msg,BPF,$<)
 	$(Q)$(CLANG) $(BPF_CFLAGS) -MMD -MP -MF $(BUILD)/bpf/dbfence.bpf.d -MT $@ -c $< -o $@
 
+$(BUILD)/bpf/%.bpf.o: tests/bpf/%.bpf.c
+	@mkdir -p $(@D)
+	$(call msg,BPF,$<)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -MMD -MP -MF $(BUILD)/bpf/$*.bpf.d -MT $@ -c $< -o $@
+
 $(BUILD)/gen/dbfence.skel.h: $(BUILD)/bpf/dbfence.bpf.o
 	@mkdir -p $(@D)
 	$(call msg,SKEL,$@)
@@ -119,7 +124,7 @@ $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/obj/tests/lib/test.o
 $(BUILD)/tests/bpf/%: $(BUILD)/obj/tests/bpf/%.o $(BUILD)/obj/tests/lib/test.o $(LIB)
 	@mkdir -p $(@D)
 	$(call msg,LD,$@)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(filter-out %.bpf.o,$^) $(LDLIBS) -o $@
 
 $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIB)
 	@mkdir -p $(@D)

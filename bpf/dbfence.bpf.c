@@ -5,6 +5,7 @@
  */
 #include "lib/compat.bpf.h"
 #include "lib/frame.bpf.h"
+#include "lib/gate.bpf.h"
 #include "lib/verdict.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -15,3 +16,5 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "observe/wire.bpf.c"
 #include "enforce/release.bpf.c"
 #include "enforce/stop.bpf.c"
+#include "enforce/rewrite.bpf.c"
+#include "enforce/handback.bpf.c"

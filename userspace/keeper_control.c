@@ -171,6 +171,16 @@ static json_t *counters_json(struct keeper *k)
 		[DBF_COUNT_WIRE_CONNS] = "kernel_wire_ends",
 		[DBF_COUNT_WIRE_NO_ROOM] = "kernel_wire_no_room",
 		[DBF_COUNT_WIRE_REORDERED] = "kernel_wire_reordered",
+		[DBF_COUNT_WIRE_HOLDS] = "kernel_wire_holds",
+		[DBF_COUNT_WIRE_NO_SLOT] = "kernel_wire_no_slot",
+		[DBF_COUNT_WIRE_OVERDUE] = "kernel_wire_overdue",
+		[DBF_COUNT_WIRE_ABANDONED] = "kernel_wire_abandoned",
+		[DBF_COUNT_WIRE_REWRITES] = "kernel_wire_rewrites",
+		[DBF_COUNT_WIRE_KILLS] = "kernel_wire_kills",
+		[DBF_COUNT_WIRE_FAILED] = "kernel_wire_failed",
+		[DBF_COUNT_WIRE_WRONG_DEVICE] = "kernel_wire_wrong_device",
+		[DBF_COUNT_WIRE_LEAKED] = "kernel_wire_leaked",
+		[DBF_COUNT_WIRE_NOT_KEPT] = "kernel_wire_not_kept",
 	};
 	const struct dbf_vitals *v = kernel_vitals(k->kernel);
 	const struct msg_stats *w = &k->stats;

@@ -41,7 +41,14 @@ typedef struct { u32 val; } kuid_t;
 struct cred { kuid_t uid; };
 struct upid { int nr; };
 struct pid { struct upid numbers[1]; };
-struct net { struct { unsigned int inum; } ns; };
+struct ns_common {
+	unsigned int inum;
+	u64 ns_id; /* from 6.18 on what net_cookie was before */
+};
+struct net {
+	struct ns_common ns;
+	u64 net_cookie;
+};
 typedef struct { struct net *net; } possible_net_t;
 struct in6_addr { union { u8 u6_addr8[16]; } in6_u; };
 

@@ -95,6 +95,51 @@ daemon_starts() {
 	"$DBFENCED" --foreground --policy-dir "$policies" --state-dir "$state" --socket "$ctl" "$@" 2>"$log" &
 	daemon=$!
 	within 180 daemon_ready && kill -0 "$daemon" 2>/dev/null
+rig() { # ORDER; its answer goes to the log
+	echo "$1" >&7
+	within 20 grep -q "^ok ${1%% *}\$" /run/smoke/rig
+}
+
+# A held statement on loopback: what the other end got of it, and what was sent back.
+wire_statement() { # VERDICT TABLE
+	rig "verdict $1 1000 smoke"
+	sleep 7 | timeout 15 nc -l -p 5999 >/run/smoke/got &
+	sleep 1
+	{ printf 'Q\000\000\000\037DROP TABLE %s -- padding\000' "$2"; sleep 4; } |
+		timeout 15 nc 127.0.0.1 5999 >/run/smoke/answer
+	sleep 3
+	tr -d '\000' </run/smoke/got >/run/smoke/got.text
+	tr -d '\000' </run/smoke/answer >/run/smoke/answer.text
+}
+
+rig_started() {
+	grep -q '^ok ready$' /run/smoke/rig || ! kill -0 "$rig" 2>/dev/null
+}
+
+case_wire() { # held, then allowed, changed, or the connection ended; nothing of the daemon takes part
+	[ -x /tests/wire_rig ] || { skip wire "wire_rig was not built"; return; }
+	mkfifo /run/smoke/orders
+	/tests/wire_rig /tests/wire_gate.bpf.o /sys/fs/cgroup port=5999 </run/smoke/orders >/run/smoke/rig 2>&1 &
+	rig=$!
+	exec 7>/run/smoke/orders
+	if ! within 120 rig_started || ! kill -0 "$rig" || ! rig 'scan 0'; then
+		fail wire "the rig did not start: $(tail -n 12 /run/smoke/rig)"
+		exec 7>&-
+		return
+	fi
+	wire_statement allow aaaa
+	allowed=$(cat /run/smoke/got.text)
+	wire_statement deny bbbb
+	denied=$(cat /run/smoke/got.text)
+	wire_statement kill cccc
+	killed=$(cat /run/smoke/got.text)
+	reason=$(cat /run/smoke/answer.text)
+	rig stats
+	exec 7>&-
+	case "$allowed/$denied/$killed/$reason" in
+	*"DROP TABLE aaaa"*/*"blocked_by_policy_smoke"*/"/E"*"blocked by policy smoke"*) ok wire ;;
+	*) fail wire "allowed: $allowed denied: $denied killed: $killed reason: $reason $(tail -n 8 /run/smoke/rig)" ;;
+	esac
 }
 
 start_daemon() {
@@ -184,6 +229,7 @@ mkdir -p /run/smoke
 echo "PLAN 8"
 case_postgres
 case_unit
+case_wire
 if [ $failed = 1 ] || [ ! -x "$DBFENCED" ] || [ ! -x "$DBFENCE" ]; then
 	reason="dbfenced and dbfence are not built"
 	[ $failed = 0 ] || reason="the guest itself does not work"

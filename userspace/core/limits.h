@@ -51,5 +51,9 @@
 #define LIMIT_WIRE_NAMES_MIN 64
 #define LIMIT_WIRE_NAMES 16384
 #define LIMIT_WIRE_NAMES_TOTAL (128 * 1024)
+#define LIMIT_SOCKET_SCAN 4096 /* descriptors of one process */
+
+#define LIMIT_NAMESPACES 1024 /* network namespaces whose devices are kept */
+#define LIMIT_DEVICES 4096    /* of one namespace */
 
 #endif

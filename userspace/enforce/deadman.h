@@ -6,7 +6,7 @@
 #ifndef DBFENCE_ENFORCE_DEADMAN_H
 #define DBFENCE_ENFORCE_DEADMAN_H
 
-#include "dbfence/abi/shared.h"
+#include "dbfence/abi/wire_hold.h"
 
 #define DEADMAN_TICK_MS 20 /* while a hold is open: how late a release can be */
 #define DEADMAN_IDLE_MS 50
@@ -14,6 +14,7 @@
 struct deadman {
 	struct dbf_vitals *vitals; /* borrowed: shared pages */
 	struct dbf_hold_slot *slots;
+	struct dbf_wire_hold *wire_slots; /* NULL: the wire is not watched */
 	int keeper_fd; /* reads end-of-file when the keeper is gone */
 };
 

@@ -67,7 +67,17 @@ enum dbf_count {
 	DBF_COUNT_WIRE_CONNS,	/* ends of connections that were followed */
 	DBF_COUNT_WIRE_NO_ROOM,	/* packets that were not followed for want of memory or of a lock */
 	DBF_COUNT_WIRE_REORDERED,	/* packets that came before their turn, and were kept */
-	DBF_COUNT_MAX = 32
+	DBF_COUNT_WIRE_HOLDS,	/* statements held at their socket */
+	DBF_COUNT_WIRE_NO_SLOT,	/* that could not be held: the fail mode decided */
+	DBF_COUNT_WIRE_OVERDUE,	/* that the program itself decided, at a try behind the deadline */
+	DBF_COUNT_WIRE_ABANDONED,	/* whose client gave up: refused for ever */
+	DBF_COUNT_WIRE_REWRITES,	/* packets changed */
+	DBF_COUNT_WIRE_KILLS,	/* connections ended */
+	DBF_COUNT_WIRE_FAILED,	/* packets that could not be changed, and were dropped */
+	DBF_COUNT_WIRE_WRONG_DEVICE,	/* packets refused because their device has no rewriter */
+	DBF_COUNT_WIRE_LEAKED,	/* denied statements that were acknowledged unchanged: a rewriter was removed */
+	DBF_COUNT_WIRE_NOT_KEPT,	/* held packets of remote clients that were not kept: the client sends them again */
+	DBF_COUNT_MAX = 48
 };
 
 struct dbf_vitals {

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Decisions about statements held on the wire: one wins, and only while the statement is held. */
+#include "enforce/wire_hold.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "../lib/test.h"
+#include "core/clock.h"
+#include "enforce/deadman.h"
+
+static struct dbf_wire_hold *slots;
+
+static void reset(void)
+{
+	free(slots);
+	slots = calloc(DBF_WIRE_HOLD_SLOTS, sizeof(*slots));
+}
+
+static void hold(unsigned at, uint32_t seq, bool closed, uint64_t deadline)
+{
+	slots[at].state = DBF_STATE(seq, DBF_WIRE_HOLD);
+	slots[at].fail_closed = closed;
+	slots[at].deadline_ns = deadline;
+}
+
+static void test_first_wins(void)
+{
+	reset();
+	hold(3, 9, true, 0);
+	CHECK_INT(wire_hold_end(slots, 3, 8, DBF_WIRE_ALLOW, NULL, DBF_BY_KEEPER), -EALREADY);
+	CHECK_INT(wire_hold_end(slots, 3, 9, DBF_WIRE_REWRITE, "r", DBF_BY_KEEPER), 0);
+	CHECK_INT(wire_hold_end(slots, 3, 9, DBF_WIRE_ALLOW, "other", DBF_BY_KEEPER), -EALREADY);
+	CHECK(slots[3].state == DBF_STATE(9, DBF_WIRE_REWRITE));
+	CHECK_STR(slots[3].name, "r"); /* a packet may be being rewritten with it */
+	CHECK_INT(slots[3].resolver, DBF_BY_KEEPER);
+	CHECK(slots[3].resolved_ns != 0);
+}
+
+static void test_refuses(void)
+{
+	reset();
+	hold(0, 0, true, 0);
+	CHECK_INT(wire_hold_end(slots, DBF_WIRE_HOLD_SLOTS, 0, DBF_WIRE_ALLOW, NULL, DBF_BY_KEEPER), -EINVAL);
+	CHECK_INT(wire_hold_end(slots, 0, 0, DBF_WIRE_FREE, NULL, DBF_BY_KEEPER), -EINVAL);
+	CHECK_INT(wire_hold_end(slots, 0, 0, DBF_WIRE_ABANDONED, NULL, DBF_BY_KEEPER), -EINVAL);
+	CHECK_INT(wire_hold_end(slots, 1, 0, DBF_WIRE_ALLOW, NULL, DBF_BY_KEEPER), -EALREADY);
+	CHECK(slots[0].state == DBF_STATE(0, DBF_WIRE_HOLD));
+}
+
+/* What the client's error and the server's log will show is a word, whatever the rule is called. */
+static void test_name(void)
+{
+	static const struct { const char *given, *want; } names[] = {
+		{ "no-destructive-ddl", "no_destructive_ddl" },
+		{ "a'; DROP TABLE t; --", "a___DROP_TABLE_t____" },
+		{ "n\xc3\xa4me", "n__me" },
+		{ "0123456789012345678901234567890123456789", "0123456789012345678901234567890" },
+		{ "", "" },
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		reset();
+		hold(0, 1, true, 0);
+		CHECK_INT(wire_hold_end(slots, 0, 1, DBF_WIRE_KILL, names[i].given, DBF_BY_KEEPER), 0);
+		CHECK_STR(slots[0].name, names[i].want);
+		CHECK_INT(slots[0].name_len, strlen(names[i].want));
+	}
+}
+
+static void test_overdue(void)
+{
+	unsigned held;
+
+	reset();
+	hold(0, 1, true, 100);
+	hold(1, 2, false, 100);
+	hold(2, 3, true, 300);
+	slots[3].state = DBF_STATE(4, DBF_WIRE_ABANDONED);
+	CHECK_INT(wire_hold_end_overdue(slots, DBF_WIRE_HOLD_SLOTS, 200, DBF_BY_DEADMAN, &held), 2);
+	CHECK_INT(held, 1);
+	CHECK_INT(wire_hold_count(slots, DBF_WIRE_HOLD_SLOTS), 4); /* what is decided is not done yet */
+	CHECK(slots[0].state == DBF_STATE(1, DBF_WIRE_REWRITE));
+	CHECK(slots[1].state == DBF_STATE(2, DBF_WIRE_ALLOW));
+	CHECK(slots[2].state == DBF_STATE(3, DBF_WIRE_HOLD));
+	CHECK(slots[3].state == DBF_STATE(4, DBF_WIRE_ABANDONED));
+	CHECK_INT(slots[1].resolver, DBF_BY_DEADMAN);
+	CHECK_INT(wire_hold_end_overdue(slots, DBF_WIRE_HOLD_SLOTS, 200, DBF_BY_DEADMAN, &held), 0);
+}
+
+/* The keeper is gone; nobody is left but the dead-man, which stays until the last hold is over. */
+static void test_deadman(void)
+{
+	struct dbf_vitals *vitals = calloc(1, sizeof(*vitals));
+	struct dbf_hold_slot *stopped = calloc(DBF_HOLD_SLOTS, sizeof(*stopped));
+	uint64_t start = clock_mono_ns();
+	int keeper[2];
+
+	reset();
+	hold(7, 1, true, start + 1500 * NS_PER_MS);
+	hold(8, 1, false, 0);
+	if (CHECK(!pipe(keeper))) {
+		struct deadman d = { vitals, stopped, slots, keeper[0] };
+
+		close(keeper[1]);
+		CHECK_INT(deadman_run(&d), 0);
+		close(keeper[0]);
+	}
+	CHECK(clock_mono_ns() - start >= 1500 * NS_PER_MS);
+	CHECK(slots[7].state == DBF_STATE(1, DBF_WIRE_REWRITE) && slots[7].resolver == DBF_BY_DEADMAN);
+	CHECK(slots[7].resolved_ns < start + 1600 * NS_PER_MS);
+	CHECK(slots[8].state == DBF_STATE(1, DBF_WIRE_ALLOW));
+	free(vitals);
+	free(stopped);
+}
+
+static void test_names_of_states(void)
+{
+	CHECK_STR(wire_hold_state_name(DBF_WIRE_HOLD), "held");
+	CHECK_STR(wire_hold_state_name(DBF_WIRE_ABANDONED), "abandoned");
+	CHECK_STR(wire_hold_state_name(DBF_WIRE_STATE_MAX), "");
+	free(slots);
+	slots = NULL;
+}
+
+static const struct test_case cases[] = {
+	{ "first_wins", test_first_wins }, { "refuses", test_refuses },
+	{ "name", test_name },		   { "overdue", test_overdue },
+	{ "deadman", test_deadman },
+	{ "names_of_states", test_names_of_states },
+};
+
+TEST_MAIN(cases)

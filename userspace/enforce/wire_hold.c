@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "enforce/wire_hold.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+#include "core/clock.h"
+
+static void set_name(struct dbf_wire_hold *slot, const char *name)
+{
+	size_t len = name ? strnlen(name, sizeof(slot->name) - 1) : 0;
+
+	memset(slot->name, 0, sizeof(slot->name));
+	for (size_t i = 0; i < len; i++)
+		slot->name[i] = isascii(name[i]) && isalnum((unsigned char)name[i]) ? name[i] : '_';
+	slot->name_len = (uint8_t)len;
+}
+
+static bool move(struct dbf_wire_hold *slot, uint32_t seq, enum dbf_wire_hold_state to, enum dbf_resolver by)
+{
+	uint64_t held = DBF_STATE(seq, DBF_WIRE_HOLD);
+
+	if (!__atomic_compare_exchange_n(&slot->state, &held, DBF_STATE(seq, to), false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_ACQUIRE))
+		return false;
+	slot->resolver = by;
+	__atomic_store_n(&slot->resolved_ns, clock_mono_ns(), __ATOMIC_RELEASE);
+	return true;
+}
+
+int wire_hold_end(struct dbf_wire_hold *slots, uint32_t index, uint32_t seq, enum dbf_wire_hold_state to,
+		  const char *name, enum dbf_resolver by)
+{
+	struct dbf_wire_hold *slot;
+
+	if (index >= DBF_WIRE_HOLD_SLOTS ||
+	    (to != DBF_WIRE_ALLOW && to != DBF_WIRE_REWRITE && to != DBF_WIRE_KILL))
+		return -EINVAL;
+	slot = &slots[index];
+	if (__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) != DBF_STATE(seq, DBF_WIRE_HOLD))
+		return -EALREADY;
+	set_name(slot, name);
+	return move(slot, seq, to, by) ? 0 : -EALREADY;
+}
+
+unsigned wire_hold_end_overdue(struct dbf_wire_hold *slots, unsigned cnt, uint64_t now_ns, enum dbf_resolver by,
+			       unsigned *held)
+{
+	unsigned ended = 0;
+
+	*held = 0;
+	for (unsigned i = 0; i < cnt; i++) {
+		uint64_t state = __atomic_load_n(&slots[i].state, __ATOMIC_ACQUIRE);
+
+		if (DBF_STATE_OF(state) != DBF_WIRE_HOLD)
+			continue;
+		if (now_ns <= slots[i].deadline_ns)
+			(*held)++;
+		else
+			ended += move(&slots[i], DBF_STATE_SEQ(state),
+				      slots[i].fail_closed ? DBF_WIRE_REWRITE : DBF_WIRE_ALLOW, by);
+	}
+	return ended;
+}
+
+unsigned wire_hold_count(const struct dbf_wire_hold *slots, unsigned cnt)
+{
+	unsigned used = 0;
+
+	for (unsigned i = 0; i < cnt; i++)
+		used += DBF_STATE_OF(__atomic_load_n(&slots[i].state, __ATOMIC_ACQUIRE)) != DBF_WIRE_FREE;
+	return used;
+}
+
+const char *wire_hold_state_name(enum dbf_wire_hold_state state)
+{
+	static const char *const names[DBF_WIRE_STATE_MAX] = { "free",	    "claimed", "held",	   "allowed",
+							       "rewritten", "killed",  "abandoned" };
+
+	return state < DBF_WIRE_STATE_MAX ? names[state] : "";
+}

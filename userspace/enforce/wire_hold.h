@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Decides about statements that are held at their client's socket. Works on the shared slots alone; what decides is the
+ * word in the slot, so whoever wins the compare-and-swap decides, be it the keeper, the dead-man or the program itself.
+ * A statement that was decided waits for TCP's next try: socket_poke() makes that now.
+ */
+#ifndef DBFENCE_ENFORCE_WIRE_HOLD_H
+#define DBFENCE_ENFORCE_WIRE_HOLD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dbfence/abi/wire_hold.h"
+
+/*
+ * Decide slot @index of @slots (DBF_WIRE_HOLD_SLOTS of them) if it still is held with sequence @seq: @to is
+ * DBF_WIRE_ALLOW, DBF_WIRE_REWRITE or DBF_WIRE_KILL. @name, which may be NULL, is what the client reads of the rule: cut,
+ * and what is no letter or digit becomes '_'. Called by one process at a time. 0, -EALREADY when it is not held any
+ * more, -EINVAL.
+ */
+int wire_hold_end(struct dbf_wire_hold *slots, uint32_t index, uint32_t seq, enum dbf_wire_hold_state to,
+		  const char *name, enum dbf_resolver by);
+
+/* By its fail mode whatever is held and overdue at @now_ns. Returns how many; *held counts those that remain. */
+unsigned wire_hold_end_overdue(struct dbf_wire_hold *slots, unsigned cnt, uint64_t now_ns, enum dbf_resolver by,
+			       unsigned *held);
+
+/* Slots in use, decided ones too: while there is one, nothing may be detached. */
+unsigned wire_hold_count(const struct dbf_wire_hold *slots, unsigned cnt);
+
+/* "free" "claimed" "held" "allowed" "rewritten" "killed" "abandoned" */
+const char *wire_hold_state_name(enum dbf_wire_hold_state state);
+
+#endif
