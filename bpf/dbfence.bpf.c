@@ -4,15 +4,16 @@
  * process of ours behind it; README.md lists hooks, maps and the kernel facts they rest on.
  */
 #include "lib/compat.bpf.h"
-#include "lib/frame.bpf.h"
-#include "lib/gate.bpf.h"
 #include "lib/verdict.bpf.h"
+#include "lib/wire.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #include "observe/statement.bpf.c"
 #include "observe/reply.bpf.c"
 #include "observe/session.bpf.c"
+#include "observe/order.bpf.c"
+#include "enforce/wire.bpf.c"
 #include "observe/wire.bpf.c"
 #include "enforce/release.bpf.c"
 #include "enforce/stop.bpf.c"

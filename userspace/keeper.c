@@ -34,7 +34,7 @@
 #define JOURNAL_LOOK_MS 250
 #define DBFENCE_VERSION "0.1"
 
-enum source { SRC_SIGNAL, SRC_TIMER, SRC_DISCOVER, SRC_CONTROL, SRC_WORKER, SRC_CHILDREN };
+enum source { SRC_SIGNAL, SRC_TIMER, SRC_DISCOVER, SRC_CONTROL, SRC_WORKER, SRC_CHILDREN, SRC_DEVICES };
 
 void keeper_record(struct keeper *k, const char *kind, Dbfence__Audit__V1__Record *rec)
 {
@@ -145,6 +145,7 @@ static int deadman_main(void *arg)
 	struct keeper *k = arg;
 	struct deadman d = { .vitals = kernel_vitals(k->kernel),
 			     .slots = kernel_holds(k->kernel),
+			     .wire_slots = kernel_wire_holds(k->kernel),
 			     .keeper_fd = k->deadman_side };
 	struct sandbox_profile profile = sandbox_profile_get(SANDBOX_DEADMAN);
 	struct err err = {};
@@ -259,76 +260,6 @@ static int spawn_worker(struct keeper *k, struct err *err)
 	return rc;
 }
 
-static int handle_verdict(void *ctx, const struct chan_msg *msg)
-{
-	static const enum dbf_hold_state states[DBF_ACTION_MAX] = {
-		[DBF_ACTION_ALLOW] = DBF_HOLD_ALLOWED,
-		[DBF_ACTION_DENY] = DBF_HOLD_DENIED,
-		[DBF_ACTION_KILL] = DBF_HOLD_KILLED,
-	};
-	struct keeper *k = ctx;
-	const struct msg_verdict *m = msg->payload;
-	int rc;
-
-	if (m->slot >= DBF_HOLD_SLOTS || !m->action || m->action >= DBF_ACTION_MAX)
-		return -EINVAL;
-	/* Remembered first: the backend may reach its next gate before we are back from the signal.
-	 */
-	if (m->remember && m->key.identity_class)
-		kernel_put_verdict(k->kernel, &m->key, m->action);
-	rc = hold_end(kernel_holds(k->kernel), m->slot, m->slot_seq, states[m->action],
-		      DBF_BY_KEEPER);
-	k->counters.verdicts += !rc;
-	k->counters.verdicts_late += rc == -EALREADY;
-	k->counters.verdict_errors += rc && rc != -EALREADY;
-	return 0;
-}
-
-static int handle_who(void *ctx, const struct chan_msg *msg)
-{
-	struct keeper *k = ctx;
-	struct msg_who_answer answer;
-
-	keeper_find_who(msg->payload, &answer);
-	k->counters.whos++;
-	k->counters.who_missing += !answer.found;
-	return chan_try_send(k->worker_fd, MSG_WHO_ANSWER, &answer, sizeof(answer), -1);
-}
-
-static int handle_class(void *ctx, const struct chan_msg *msg)
-{
-	struct keeper *k = ctx;
-	const struct msg_class *m = msg->payload;
-
-	return kernel_put_class(k->kernel, &m->session, m->identity_class);
-}
-
-static int handle_ready(void *ctx, const struct chan_msg *msg)
-{
-	keeper_policy_ready(ctx, msg->payload);
-	return 0;
-}
-
-static int handle_stats(void *ctx, const struct chan_msg *msg)
-{
-	struct keeper *k = ctx;
-
-	memcpy(&k->stats, msg->payload, sizeof(k->stats));
-	k->worker_beat_ns = clock_mono_ns();
-	return 0;
-}
-
-#define FIXED(type, st, fn) \
-	{ \
-		type, sizeof(struct st), sizeof(struct st), false, fn \
-	}
-
-static const struct chan_rule worker_rules[] = {
-	FIXED(MSG_VERDICT, msg_verdict, handle_verdict), FIXED(MSG_WHO, msg_who, handle_who),
-	FIXED(MSG_CLASS, msg_class, handle_class),	 FIXED(MSG_READY, msg_ready, handle_ready),
-	FIXED(MSG_STATS, msg_stats, handle_stats),
-};
-
 static void read_worker(struct keeper *k)
 {
 	struct chan_msg msg;
@@ -421,6 +352,7 @@ static void tick(struct keeper *k)
 	restart_children(k);
 	watch_journal(k, now);
 	keeper_control_tick(k, now);
+	keeper_wire_tick(k, now);
 }
 
 static void on_signal(struct keeper *k)
@@ -457,6 +389,7 @@ static void dispatch(struct keeper *k, uint32_t src)
 	case SRC_CONTROL: keeper_control_accept(k); break;
 	case SRC_WORKER: read_worker(k); break;
 	case SRC_CHILDREN: break;
+	case SRC_DEVICES: keeper_wire_devices(k); break;
 	}
 }
 
@@ -477,6 +410,11 @@ static int watch_fd(struct keeper *k, int fd, enum source src, struct err *err)
 	if (fd < 0 || epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &ev))
 		return err_set(err, -errno, "epoll: %s", strerror(errno));
 	return 0;
+}
+
+int keeper_watch_devices(struct keeper *k, int fd, struct err *err)
+{
+	return watch_fd(k, fd, SRC_DEVICES, err);
 }
 
 static int open_events(struct keeper *k, struct err *err)
@@ -726,6 +664,7 @@ static void stop(struct keeper *k)
 		keeper_record_agent(k, "stop", keep ? "enforcement goes on in the kernel" : "");
 	if (k->kernel)
 		hold_release_all(kernel_holds(k->kernel), DBF_HOLD_SLOTS, DBF_BY_KEEPER);
+	keeper_wire_stop(k, keep);
 	if (k->worker_fd >= 0)
 		chan_try_send(k->worker_fd, MSG_STOP, NULL, 0, -1);
 	/* First: a newer daemon may take the path while we detach. */
@@ -763,10 +702,7 @@ int keeper_run(const struct keeper_opts *opts)
 		k->recorder_side = -1;
 	k->recorder_records = k->deadman_side = k->journal_dir_fd = k->epoll =
 		k->listen_fd = -1;
-	k->worker_table =
-		(struct chan_table){ .rules = worker_rules,
-				     .ctx = k,
-				     .rule_cnt = sizeof(worker_rules) / sizeof(worker_rules[0]) };
+	keeper_worker_table(k);
 	child_init(&k->worker, "worker", worker_main, k);
 	child_init(&k->recorder, "recorder", recorder_main, k);
 	child_init(&k->deadman, "dead-man", deadman_main, k);

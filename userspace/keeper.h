@@ -7,6 +7,8 @@
  *   keeper_policy.c   policy sources, compiled in a sandboxed child, handed to worker and kernel
  *   keeper_offer.c    which of them are in force, which on their way
  *   keeper_server.c   server binaries and clusters that come and go
+ *   keeper_worker.c   what the worker asks for
+ *   keeper_wire.c     statements held at their client's socket, and network devices
  *   keeper_who.c      who is process N
  *   keeper_control.c  the control socket's answers
  */
@@ -19,9 +21,11 @@
 #include "audit/recorder.h"
 #include "core/err.h"
 #include "enforce/deadman.h"
+#include "enforce/socket.h"
 #include "keeper_offer.h"
 #include "loader/discover.h"
 #include "loader/kernel.h"
+#include "loader/netdev.h"
 #include "policy/policy.h"
 #include "priv/chan.h"
 #include "priv/child.h"
@@ -67,6 +71,7 @@ struct keeper_server {
 };
 
 struct keeper_counters {
+	uint64_t pokes_missed, sockets_destroyed;
 	uint64_t verdicts, verdicts_late, verdict_errors, whos, who_missing, clients_left_out,
 		reloads, reload_errors, records_unsent;
 };
@@ -103,6 +108,10 @@ struct keeper {
 	char msg[4096];
 	struct msg_stats stats; /* the worker's last */
 	uint64_t worker_beat_ns;
+
+	struct netdev *devices; /* owned; NULL while nothing is enforced on the wire */
+	struct socket_places *places; /* owned, as long */
+	uint64_t devices_scanned_ns;
 
 	struct offers policies;
 	char policy_error[4096]; /* of the last load that failed; "" */
@@ -143,6 +152,21 @@ void keeper_set_ports(struct keeper *k);
 
 /* Once, when the clusters are known: clients that connected over TCP before us. */
 void keeper_seed_clients(struct keeper *k);
+
+/* keeper_worker.c: fill in k->worker_table. */
+void keeper_worker_table(struct keeper *k);
+
+/* keeper_wire.c */
+/* Be ready to change what will be denied: before the kernel side begins to enforce. */
+int keeper_wire_enforce(struct keeper *k, struct err *err);
+/* keeper.c: have keeper_wire_devices() called when @fd is readable. */
+int keeper_watch_devices(struct keeper *k, int fd, struct err *err);
+void keeper_wire_devices(struct keeper *k);
+int keeper_wire_verdict(struct keeper *k, const struct msg_verdict *m, const char *rule);
+void keeper_wire_vouch(struct keeper *k, const struct msg_vouch *m);
+void keeper_wire_tick(struct keeper *k, uint64_t now_ns);
+/* End all holds, and, unless what is enforced is to stay, detach from the devices. */
+void keeper_wire_stop(struct keeper *k, bool keep);
 
 /* keeper_who.c */
 void keeper_find_who(const struct msg_who *ask, struct msg_who_answer *answer);

@@ -147,7 +147,7 @@ static void add_discovery(json_t *o, const struct keeper *k)
 	add_count(o, "discovery_over_limit", d.over_limit);
 }
 
-static json_t *counters_json(struct keeper *k)
+static void add_kernel(json_t *o, const struct dbf_vitals *v)
 {
 	static const char *const kernel_names[DBF_COUNT_MAX] = {
 		[DBF_COUNT_LOST_BATCHES] = "kernel_lost_batches",
@@ -182,15 +182,14 @@ static json_t *counters_json(struct keeper *k)
 		[DBF_COUNT_WIRE_LEAKED] = "kernel_wire_leaked",
 		[DBF_COUNT_WIRE_NOT_KEPT] = "kernel_wire_not_kept",
 	};
-	const struct dbf_vitals *v = kernel_vitals(k->kernel);
-	const struct msg_stats *w = &k->stats;
-	const struct recorder_stats *r = &k->journal;
-	json_t *o = json_object();
-
 	for (int i = 0; i < DBF_COUNT_MAX; i++)
 		if (kernel_names[i])
 			add_count(o, kernel_names[i],
 				  __atomic_load_n(&v->counts[i], __ATOMIC_RELAXED));
+}
+
+static void add_worker(json_t *o, const struct msg_stats *w)
+{
 	add_count(o, "records", w->records);
 	add_count(o, "record_errors", w->record_errors);
 	add_count(o, "bad_kernel_records", w->bad_records);
@@ -217,24 +216,51 @@ static json_t *counters_json(struct keeper *k)
 	add_count(o, "wire_merged", w->wire_merged);
 	add_count(o, "wire_mismatches", w->wire_mismatches);
 	add_count(o, "wire_limited", w->wire_limited);
-	add_count(o, "policy_reloads", k->counters.reloads);
-	add_count(o, "policy_reload_errors", k->counters.reload_errors);
-	add_discovery(o, k);
+}
+
+static void add_judged(json_t *o, const struct msg_stats *w)
+{
 	add_count(o, "denied", w->denied);
 	add_count(o, "would_deny", w->would_deny);
 	add_count(o, "alerts", w->alerts);
+}
+
+static void add_keeper(json_t *o, const struct keeper *k)
+{
 	add_count(o, "verdicts", k->counters.verdicts);
 	add_count(o, "verdicts_late", k->counters.verdicts_late);
 	add_count(o, "verdict_errors", k->counters.verdict_errors);
+	add_count(o, "wire_pokes_missed", k->counters.pokes_missed);
+	add_count(o, "wire_sockets_destroyed", k->counters.sockets_destroyed);
 	add_count(o, "clients_not_found", k->counters.who_missing);
 	add_count(o, "tcp_clients_left_out", k->counters.clients_left_out);
 	add_count(o, "worker_requests_refused", chan_refused(&k->worker_table));
+}
+
+static void add_journal(json_t *o, const struct keeper *k)
+{
+	const struct recorder_stats *r = &k->journal;
+
 	add_count(o, "journal_records", r->worker_records + r->keeper_records);
 	add_count(o, "journal_bad_records", r->bad_records + r->oversize_records + r->torn_records);
 	add_count(o, "journal_lost_records", r->journal.dropped_records);
 	add_count(o, "journal_lost_executions", r->journal.dropped_executions);
 	add_count(o, "journal_records_unsent", k->counters.records_unsent);
 	add_count(o, "tail_lost", r->subscriber_lost);
+}
+
+static json_t *counters_json(struct keeper *k)
+{
+	json_t *o = json_object();
+
+	add_kernel(o, kernel_vitals(k->kernel));
+	add_worker(o, &k->stats);
+	add_count(o, "policy_reloads", k->counters.reloads);
+	add_count(o, "policy_reload_errors", k->counters.reload_errors);
+	add_discovery(o, k);
+	add_judged(o, &k->stats);
+	add_keeper(o, k);
+	add_journal(o, k);
 	return o;
 }
 
@@ -257,12 +283,25 @@ static void add_feature(void *ctx, const char *name, bool have, const char *cost
 		ctx, json_pack("{s:s, s:b, s:s}", "name", name, "have", have, "cost", cost));
 }
 
+static json_t *wire_json(const struct keeper *k)
+{
+	struct netdev_stats d = {};
+
+	if (k->devices)
+		d = netdev_get_stats(k->devices);
+	return json_pack("{s:b, s:s, s:b, s:i, s:i, s:i, s:i}", "followed", !k->opts.no_wire, "cgroup",
+			 k->opts.wire_cgroup ? k->opts.wire_cgroup : "", "enforced", k->devices != NULL, "namespaces",
+			 (int)d.namespaces, "devices", (int)d.devices, "devices_behind", (int)d.behind,
+			 "devices_failed", (int)(d.failed + d.over_limit));
+}
+
 static json_t *answer_status(struct keeper *k, bool features)
 {
 	json_t *o = json_pack(
-		"{s:b, s:b, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "ok", 1, "ready", k->ready,
+		"{s:b, s:b, s:I, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "ok", 1, "ready", k->ready,
 		"uptime_s", (json_int_t)((clock_mono_ns() - k->started_ns) / NS_PER_SEC),
-		"discovery", k->discover_slow ? "polling" : "exec records", "processes",
+		"discovery", k->discover_slow ? "polling" : "exec records", "server_vantage",
+		!k->opts.no_server, "wire", wire_json(k), "processes",
 		processes_json(k), "servers", servers_json(k), "clusters", clusters_json(k),
 		"policy", policy_json(k, k->policies.in_force), "counters", counters_json(k));
 

@@ -298,9 +298,14 @@ static int install(struct keeper *k, const struct offer *o)
 		.hold_ns = (uint64_t)k->opts.hold_ms * NS_PER_MS,
 		.beat_max_ns = 250 * NS_PER_MS,
 		.gate_replication = o->summary.replication,
+		.keeper = (uint32_t)getpid(),
 	};
-	int rc = kernel_set_policy(k->kernel, &config, o->screen);
+	struct err err = {};
+	int rc;
 
+	if (config.enforce && keeper_wire_enforce(k, &err))
+		log_err("%s: what is denied on the wire ends its connection", err.text);
+	rc = kernel_set_policy(k->kernel, &config, o->screen);
 	if (rc)
 		return rc;
 	if (kernel_set_execute_gate(k->kernel, config.enforce))

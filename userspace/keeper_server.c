@@ -167,15 +167,20 @@ static void add_port(struct dbf_ports *ports, int port)
 
 void keeper_set_ports(struct keeper *k)
 {
-	struct dbf_ports ports = {};
+	struct dbf_ports ports = {}, enforced = {};
 
+	for (unsigned i = 0; i < k->opts.only_port_cnt; i++)
+		add_port(&enforced, k->opts.only_ports[i]);
+	if (!k->opts.only_port_cnt)
+		memset(&enforced, 0xff, sizeof(enforced));
 	add_port(&ports, POSTGRESQL_PORT);
 	for (unsigned i = 0; i < k->opts.wire_port_cnt; i++)
 		add_port(&ports, k->opts.wire_ports[i]);
 	for (unsigned i = 0; i < KEEPER_CLUSTERS; i++)
 		if (k->clusters[i].pid)
 			add_port(&ports, k->clusters[i].pm.port);
-	if (kernel_set_ports(k->kernel, &ports))
+	if (kernel_set_ports(k->kernel, DBF_PORTS_KNOWN, &ports) ||
+	    kernel_set_ports(k->kernel, DBF_PORTS_ENFORCED, &enforced))
 		log_warn("cannot tell the kernel about the ports: %s", strerror(errno));
 }
 

@@ -6,6 +6,7 @@
 #include "pipeline.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -333,13 +334,59 @@ bool pipeline_may_remember(const struct sql_facts *facts, const struct conn_stmt
 	const struct conn_verdict *v = &st->verdict;
 
 	/* All gates share the key, and each may read the text's quotes its own way. */
+	if (st->session->vantage == CONN_WIRE && !conn_is_ascii(st)) /* the kernel does not know its encoding */
+		return false;
 	return facts->unknown != SQL_UNKNOWN_RESOURCE && !facts->by_quotes && v->hashed_len && v->hashed_len == st->captured &&
 	       st->session->identity_class && !d->identity_volatile && v->policy_gen == (uint32_t)generation;
 }
 
-static void on_hold(void *ctx, const struct conn_stmt *st)
+/* Most that are judged at once to vouch for a connection. */
+#define VOUCH_MAX 512
+
+struct vouching {
+	struct pipeline *p;
+	unsigned left;
+};
+
+static bool vouch_for(void *ctx, const struct conn_stmt *st)
 {
-	struct pipeline *p = ctx;
+	struct vouching *v = ctx;
+	struct policy_decision d;
+	struct identity who;
+
+	if (!v->left--)
+		return false;
+	fill_identity(st->session, &who);
+	judge(v->p, facts_of(v->p, st), &who, &d);
+	return action_of(&d) == DBF_ACTION_ALLOW && !d.identity_volatile;
+}
+
+/*
+ * It ran what it prepared under other policies. When these allow all that it can still run, the kernel need not ask
+ * again each time.
+ */
+static void vouch(struct pipeline *p, const struct conn_stmt *st)
+{
+	struct vouching v = { .p = p, .left = VOUCH_MAX };
+	struct msg_vouch m = { .conn = st->session->start, .policy_gen = st->verdict.policy_gen };
+
+	if (st->verdict.policy_gen == (uint32_t)p->generation &&
+	    conn_wire_each_prepared(p->conns, st->session, vouch_for, &v))
+		p->ops.message(p->ctx, MSG_VOUCH, &m, sizeof(m));
+}
+
+/* The server vantage judges it when it gets there. */
+static void let_go(struct pipeline *p, const struct conn_stmt *st)
+{
+	struct msg_verdict m = { .slot = st->verdict.slot, .slot_seq = st->verdict.slot_seq,
+				 .action = DBF_ACTION_ALLOW, .wire = true };
+
+	p->stats.verdicts++;
+	p->ops.message(p->ctx, MSG_VERDICT, &m, sizeof(m));
+}
+
+static void judge_held(struct pipeline *p, const struct conn_stmt *st)
+{
 	const struct sql_facts *facts = facts_of(p, st);
 	const struct conn_verdict *v = &st->verdict;
 	struct policy_decision d;
@@ -355,8 +402,21 @@ static void on_hold(void *ctx, const struct conn_stmt *st)
 					  .mode = v->mode,
 					  .identity_class = st->session->identity_class,
 					  .policy_gen = v->policy_gen };
+	m.wire = st->session->vantage == CONN_WIRE;
+	if (d.deciding)
+		snprintf(m.name, sizeof(m.name), "%s", d.deciding->rule);
 	p->stats.verdicts++;
 	p->ops.message(p->ctx, MSG_VERDICT, &m, sizeof(m));
+	if (m.wire && !v->hashed_len && m.action == DBF_ACTION_ALLOW)
+		vouch(p, st);
+}
+
+static void on_hold(void *ctx, const struct conn_stmt *st)
+{
+	if (st->elsewhere)
+		let_go(ctx, st);
+	else
+		judge_held(ctx, st);
 }
 
 /* The kernel or the dead-man denied it because nobody answered in time. */

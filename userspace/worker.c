@@ -265,9 +265,12 @@ static void beat(struct worker *w, uint64_t now)
  */
 static void await_who(struct worker *w)
 {
-	uint64_t until = clock_mono_ns() + WHO_WAIT_MS * NS_PER_MS;
 	struct epoll_event ev[2];
+	uint64_t until;
 
+	if (!w->asking)
+		return;
+	until = clock_mono_ns() + WHO_WAIT_MS * NS_PER_MS;
 	while (w->asking && !w->holds && !w->who_late && !w->stop) {
 		epoll_wait(w->epoll, ev, 2, 1);
 		read_keeper(w);

@@ -24,6 +24,7 @@
 
 #define FRAME_DATA 8192
 #define FRAME_CHUNK 4096
+#define FRAME_KEPT 2048 /* more than a segment of Ethernet */
 #define FRAME_ITEM (sizeof(struct dbf_wire_item) + FRAME_CHUNK)
 #define FRAME_LENGTH_MAX (1U << 30) /* PostgreSQL's MaxAllocSize: no message is longer */
 #define FRAME_STEPS (1U << 18)	    /* of one packet: more than its bytes */
@@ -54,9 +55,22 @@ struct frame_stream {
 	u64 bytes;
 	u32 length; /* of the current message's body */
 	u32 start;  /* sequence number of its first byte */
+	u32 kept;   /* bytes of its body that are kept */
+	u32 text_end; /* of a Parse: sequence number of the NUL behind its statement, when it stands in this packet; 0 otherwise */
 	u32 seq;
 	u32 lost_records;
 	u32 lost_execs;
+};
+
+struct frame_judged { /* the message at which the framing stopped */
+	struct hash128 hash;
+	u32 off; /* of its statement in frame_rec.data */
+	u32 len;
+	u32 hashed;
+	u32 fail_closed;
+	u32 identity_class;
+	u32 name_len;
+	char name[DBF_RULE_NAME_BYTES]; /* of the rule that decided it before */
 };
 
 struct frame_rec { /* being built; one packet's, or a part of it */
@@ -66,43 +80,53 @@ struct frame_rec { /* being built; one packet's, or a part of it */
 	u32 text_max; /* bytes kept of a statement */
 	u32 judging;  /* stop behind each message that makes the server run something */
 	u32 stop;     /* its type; 0 when the walk did not stop */
+	u32 other_sender; /* than before: what is known of that one does not hold */
 	u32 whole;    /* where its body stands in data, when it is there whole; 0 otherwise */
+	u32 began; /* the phase in which the packet found its direction */
 	u32 pad;
+	struct frame_judged judged;
+	u64 scratch[24]; /* of whoever judges: the stack is short */
 	struct dbf_wire head;
 	u8 data[FRAME_DATA + FRAME_ITEM + 64];
 };
 
 struct frame_kept { /* bytes that are no longer in a packet */
-	u8 bytes[FRAME_CHUNK];
+	u8 bytes[FRAME_KEPT];
 };
 
-struct frame_walk {
-	struct __sk_buff *skb; /* NULL: the bytes are in ->kept */
-	struct frame_kept *kept;
-	struct frame_stream *s;
-	struct frame_rec *rec;
+struct frame_span {
 	u32 begin;
 	u32 at;
 	u32 end;
 };
 
-/* Send what was built. A loss is counted, and told with the next record. */
-static __always_inline int frame_flush(struct frame_stream *s, struct frame_rec *rec)
-{
-	u64 used = bounded_max(rec->used, FRAME_DATA + FRAME_ITEM);
-	long err = 1;
+struct frame_walk {
+	struct __sk_buff *skb;
+	struct frame_kept *kept; /* NULL: the bytes are in the packet */
+	struct frame_stream *s;
+	struct frame_rec *rec;
+	struct frame_span in;
+};
 
-	if (!used)
+/* Send what was built. A loss is counted, and told with the next record. */
+GLOBAL_FN int frame_send(struct frame_stream *s, struct frame_rec *rec, u32 how)
+{
+	long err = 1;
+	u64 used;
+
+	if (!s || !rec || !rec->used)
 		return 0;
+	used = bounded_max(rec->used, FRAME_DATA + FRAME_ITEM);
 	rec->head.abi = DBF_WIRE_ABI;
+	rec->head.flags = how & EMIT_HOLD ? DBF_BATCH_HOLD : 0;
 	rec->head.len = sizeof(rec->head) + used;
 	rec->head.bytes = s->bytes;
 	rec->head.seq = s->seq++;
 	rec->head.lost_records = s->lost_records;
 	rec->head.lost_execs = s->lost_execs;
 	rec->head.dir = s->dir;
-	if (emit_has_room(EMIT_LAZY))
-		err = bpf_ringbuf_output(&ring, &rec->head, sizeof(rec->head) + used, emit_wakeup(false));
+	if (emit_has_room(how))
+		err = bpf_ringbuf_output(&ring, &rec->head, sizeof(rec->head) + used, emit_wakeup(how & EMIT_WAKE));
 	if (err) {
 		s->lost_records++;
 		s->lost_execs += rec->execs;
@@ -111,6 +135,11 @@ static __always_inline int frame_flush(struct frame_stream *s, struct frame_rec 
 	}
 	rec->used = rec->execs = 0;
 	return 0;
+}
+
+static __always_inline int frame_flush(struct frame_stream *s, struct frame_rec *rec)
+{
+	return frame_send(s, rec, EMIT_LAZY);
 }
 
 /* Where the next item goes, with room for FRAME_CHUNK bytes behind its head. */
@@ -252,6 +281,8 @@ static __always_inline void frame_begin(struct frame_stream *s, struct frame_rec
 	s->want = 0;
 	s->begun = 0;
 	s->strings = 0;
+	s->kept = 0;
+	s->text_end = 0;
 	if (wants & FRAME_RUN) {
 		if (s->run_type != type)
 			frame_end_run(s, rec);
@@ -265,7 +296,7 @@ static __always_inline void frame_begin(struct frame_stream *s, struct frame_rec
 	frame_end_run(s, rec);
 	kept = wants & FRAME_WHOLE ? rec->text_max : wants;
 	s->want = kept < length ? kept : length;
-	if (s->dir == DBF_WIRE_CLIENT && type == 'B')
+	if (s->dir == DBF_WIRE_CLIENT && (type == 'B' || (type == 'P' && rec->judging)))
 		s->strings = 2;
 	if (!s->want) {
 		frame_note(s, rec, type, length);
@@ -280,7 +311,7 @@ static __always_inline void frame_begin_start(struct frame_stream *s, struct fra
 	u32 code = (u32)s->head[4] << 24 | s->head[5] << 16 | s->head[6] << 8 | s->head[7];
 	struct dbf_wire_item *item;
 
-	if (length < 8 || length > DBF_WIRE_STARTUP_BYTES ||
+	if (length < 8 || length > DBF_WIRE_STARTUP_BYTES + 4 ||
 	    (code >> 16 != FRAME_PROTOCOL_MAJOR && (code < FRAME_CANCEL || code > FRAME_GSS))) {
 		if (s->gss) { /* a token of GSS */
 			s->phase = FRAME_OPAQUE;
@@ -330,43 +361,45 @@ static __always_inline bool frame_answer(struct frame_stream *s, struct frame_re
 	return true;
 }
 
-static __always_inline long frame_load(const struct frame_walk *w, u32 at, void *to, u32 len)
+static __always_inline long frame_load(struct __sk_buff *skb, struct frame_kept *kept, u32 at, void *to, u32 len)
 {
-	if (w->skb)
-		return bpf_skb_load_bytes(w->skb, at, to, len);
-	if (!w->kept)
-		return 1;
-	return bpf_probe_read_kernel(to, len, w->kept->bytes + bounded_max(at, FRAME_CHUNK));
+	if (!kept)
+		return bpf_skb_load_bytes(skb, at, to, len);
+	return bpf_probe_read_kernel(to, len, kept->bytes + bounded_max(at, FRAME_KEPT));
 }
 
-/* One byte of the header, or all of it. */
-static __always_inline long frame_head(struct frame_walk *w)
+/* One byte of the header, or all of it. Not 0: no further. */
+GLOBAL_FN int frame_head(struct __sk_buff *skb, struct frame_kept *kept, struct frame_stream *s, struct frame_rec *rec,
+			 struct frame_span *in)
 {
-	struct frame_stream *s = w->s;
-	bool start = s->phase == FRAME_START;
-	u32 need = start ? 8 : 5, length;
+	u32 need, length;
+	bool start;
 	u8 byte;
 
+	if (!s || !rec || !in)
+		return 1;
+	start = s->phase == FRAME_START;
+	need = start ? 8 : 5;
 	if (!s->head_len)
-		s->start = s->next + (w->at - w->begin);
-	if (!start && !s->head_len && w->end - w->at >= 5) {
-		if (frame_load(w, w->at, s->head, 5))
+		s->start = s->next + (in->at - in->begin);
+	if (!start && !s->head_len && in->end - in->at >= 5) {
+		if (frame_load(skb, kept, in->at, s->head, 5))
 			return 1;
-		w->at += 5;
+		in->at += 5;
 		s->head_len = 5;
 	} else {
-		if (frame_load(w, w->at, &byte, 1))
+		if (frame_load(skb, kept, in->at, &byte, 1))
 			return 1;
 		if (start && !s->head_len && s->dir == DBF_WIRE_SERVER) {
-			w->at += frame_answer(s, w->rec, byte);
+			in->at += frame_answer(s, rec, byte);
 			return 0;
 		}
 		if (start && !s->head_len && byte == FRAME_TLS_HANDSHAKE) {
 			s->phase = FRAME_OPAQUE;
-			frame_note(s, w->rec, DBF_WIRE_OPAQUE, byte);
+			frame_note(s, rec, DBF_WIRE_OPAQUE, byte);
 			return 1;
 		}
-		w->at++;
+		in->at++;
 		s->head[s->head_len & 7] = byte;
 		s->head_len++;
 	}
@@ -374,14 +407,14 @@ static __always_inline long frame_head(struct frame_walk *w)
 		return 0;
 	s->head_len = 0;
 	if (start) {
-		frame_begin_start(s, w->rec);
+		frame_begin_start(s, rec);
 		return 0;
 	}
 	length = (u32)s->head[1] << 24 | s->head[2] << 16 | s->head[3] << 8 | s->head[4];
 	if (length < 4)
-		frame_lose(s, w->rec, DBF_WIRE_GAP_FRAME);
+		frame_lose(s, rec, DBF_WIRE_GAP_FRAME);
 	else
-		frame_begin(s, w->rec, s->head[0], length - 4);
+		frame_begin(s, rec, s->head[0], length - 4);
 	return 0;
 }
 
@@ -392,14 +425,20 @@ struct frame_strings {
 	u32 kept;
 };
 
+#define FRAME_STRIDE 8
+
 static long frame_string_step(u32 i, struct frame_strings *c)
 {
-	if (i >= c->len)
-		return 1;
-	c->kept = i + 1;
-	if (!c->bytes[bounded_max(i, FRAME_CHUNK - 1)])
-		c->left--;
-	return !c->left;
+	u32 at = i * FRAME_STRIDE;
+
+	for (u32 k = 0; k < FRAME_STRIDE; k++) {
+		if (at + k >= c->len)
+			return 1;
+		c->kept = at + k + 1;
+		if (!c->bytes[bounded_max(at + k, FRAME_CHUNK - 1)] && !--c->left)
+			return 1;
+	}
+	return 0;
 }
 
 /* Of @len bytes, those up to the end of the last string that is kept. */
@@ -407,40 +446,57 @@ static __always_inline u32 frame_cut_strings(struct frame_stream *s, const u8 *b
 {
 	struct frame_strings c = { .bytes = bytes, .len = len, .left = s->strings };
 
-	bpf_loop(DBF_WIRE_BIND_BYTES, frame_string_step, &c, 0);
+	bpf_loop(FRAME_CHUNK / FRAME_STRIDE, frame_string_step, &c, 0);
 	s->strings = c.left;
-	if (!c.left)
-		s->want = 0;
 	return c.kept;
 }
 
-/* A part of a body that is kept: one item. */
-static __always_inline long frame_keep(struct frame_walk *w)
+/* Where the statement of a Parse ends that comes in pieces, after the name: only needed to spoil it. */
+static __always_inline void frame_find_end(struct frame_stream *s, const u8 *bytes, u32 len)
 {
-	struct frame_stream *s = w->s;
-	struct dbf_wire_item *item = frame_item(s, w->rec);
-	u32 left = w->end - w->at, n = s->want < left ? s->want : left, kept;
+	u32 kept = frame_cut_strings(s, bytes, len);
 
+	if (!s->strings)
+		s->text_end = s->start + 5 + s->kept + kept - 1;
+}
+
+/* A part of a body that is kept: one item. Not 0: no further. */
+GLOBAL_FN int frame_keep(struct __sk_buff *skb, struct frame_kept *bytes, struct frame_stream *s, struct frame_rec *rec,
+			 struct frame_span *in)
+{
+	struct dbf_wire_item *item;
+	u32 left, n, kept;
+
+	if (!s || !rec || !in)
+		return 1;
+	item = frame_item(s, rec);
+	left = in->end - in->at;
+	n = s->want < left ? s->want : left;
 	if (!n)
 		return 1;
 	n = n < FRAME_CHUNK ? n : FRAME_CHUNK;
-	if (frame_load(w, w->at, item + 1, bounded_some(n, FRAME_CHUNK)))
+	if (frame_load(skb, bytes, in->at, item + 1, bounded_some(n, FRAME_CHUNK)))
 		return 1;
-	w->at += n;
+	in->at += n;
 	s->skip -= n;
 	s->want -= n;
 	kept = n;
-	if (s->strings)
+	if (s->strings && s->type == 'B') {
 		kept = frame_cut_strings(s, (const u8 *)(item + 1), n);
+		s->want = s->strings ? s->want : 0;
+	} else if (s->strings && (s->begun || s->skip)) {
+		frame_find_end(s, (const u8 *)(item + 1), n);
+	}
+	s->kept += kept;
 	*item = (struct dbf_wire_item){ .type = s->begun ? DBF_WIRE_MORE : s->type,
 					.flags = s->want ? DBF_WIRE_ITEM_MORE : 0,
 					.captured = kept,
 					.length = s->length };
-	w->rec->whole = s->begun || s->skip ? 0 : w->rec->used + sizeof(*item);
+	rec->whole = s->begun || s->skip ? 0 : rec->used + sizeof(*item);
 	if (!s->begun)
-		frame_count_exec(s, w->rec);
+		frame_count_exec(s, rec);
 	s->begun = 1;
-	frame_item_end(w->rec, bounded_max(kept, FRAME_CHUNK));
+	frame_item_end(rec, bounded_max(kept, FRAME_CHUNK));
 	return 0;
 }
 
@@ -453,19 +509,19 @@ static __always_inline bool frame_runs(const struct frame_stream *s)
 static long frame_step(u32 i, struct frame_walk *w)
 {
 	struct frame_stream *s = w->s;
-	u32 left = w->end - w->at;
+	u32 left = w->in.end - w->in.at;
 
-	if (w->at >= w->end || s->phase >= FRAME_OPAQUE)
+	if (w->in.at >= w->in.end || s->phase >= FRAME_OPAQUE)
 		return 1;
 	if (!s->skip)
-		return frame_head(w);
+		return frame_head(w->skb, w->kept, s, w->rec, &w->in) != 0;
 	if (s->want) {
-		if (frame_keep(w))
+		if (frame_keep(w->skb, w->kept, s, w->rec, &w->in))
 			return 1;
 	} else {
 		left = left < s->skip ? left : s->skip;
 		s->skip -= left;
-		w->at += left;
+		w->in.at += left;
 	}
 	if (s->skip || !w->rec->judging || !frame_runs(s))
 		return 0;
@@ -473,18 +529,18 @@ static long frame_step(u32 i, struct frame_walk *w)
 	return 1;
 }
 
-/* Pass over the bytes from w->at to w->end, which are the next of this direction. */
+/* Pass over the bytes from w->in.at to w->in.end, which are the next of this direction. */
 static __always_inline void frame_walk(struct frame_walk *w)
 {
-	w->begin = w->at;
+	w->in.begin = w->in.at;
 	bpf_loop(FRAME_STEPS, frame_step, w, 0);
 	if (!w->rec->stop) {
-		if (w->at < w->end && w->s->phase < FRAME_OPAQUE) /* they could not be read */
+		if (w->in.at < w->in.end && w->s->phase < FRAME_OPAQUE) /* they could not be read */
 			frame_lose(w->s, w->rec, DBF_WIRE_GAP_FRAME);
-		w->at = w->end;
+		w->in.at = w->in.end;
 	}
-	w->s->next += w->at - w->begin;
-	w->s->bytes += w->at - w->begin;
+	w->s->next += w->in.at - w->in.begin;
+	w->s->bytes += w->in.at - w->in.begin;
 }
 
 struct frame_chain {
@@ -497,13 +553,13 @@ struct frame_chain {
 static long frame_chain_step(u32 i, struct frame_chain *c)
 {
 	u8 head[5];
-	u32 length, left = c->w->end - c->at;
+	u32 length, left = c->w->in.end - c->at;
 
-	if (c->at >= c->w->end || left < 5) {
-		c->ok = c->at == c->w->end;
+	if (c->at >= c->w->in.end || left < 5) {
+		c->ok = c->at == c->w->in.end;
 		return 1;
 	}
-	if (frame_load(c->w, c->at, head, sizeof(head)))
+	if (frame_load(c->w->skb, c->w->kept, c->at, head, sizeof(head)))
 		return 1;
 	length = (u32)head[1] << 24 | head[2] << 16 | head[3] << 8 | head[4];
 	if (frame_wants(c->w->s, head[0]) & FRAME_BAD || length < 4 || length >= 0x01000000)
@@ -518,11 +574,11 @@ static long frame_chain_step(u32 i, struct frame_chain *c)
 
 /*
  * After a loss: a client's messages are found again where a packet is a chain of them; a server's behind a
- * ReadyForQuery that ends a packet. True when w->at now stands at the beginning of a message.
+ * ReadyForQuery that ends a packet. True when w->in.at now stands at the beginning of a message.
  */
 static __always_inline bool frame_resync(struct frame_walk *w)
 {
-	struct frame_chain c = { .w = w, .at = w->at };
+	struct frame_chain c = { .w = w, .at = w->in.at };
 	u8 ready[6];
 
 	if (w->s->dir == DBF_WIRE_CLIENT) {
@@ -530,30 +586,30 @@ static __always_inline bool frame_resync(struct frame_walk *w)
 		if (!c.ok)
 			return false;
 	} else {
-		if (w->end - w->at < sizeof(ready) || frame_load(w, w->end - sizeof(ready), ready, sizeof(ready)))
+		if (w->in.end - w->in.at < sizeof(ready) || frame_load(w->skb, w->kept, w->in.end - sizeof(ready), ready, sizeof(ready)))
 			return false;
 		if (ready[0] != 'Z' || ready[1] || ready[2] || ready[3] || ready[4] != 5 ||
 		    (ready[5] != 'I' && ready[5] != 'T' && ready[5] != 'E'))
 			return false;
-		w->s->next += w->end - sizeof(ready) - w->at;
-		w->s->bytes += w->end - sizeof(ready) - w->at;
-		w->at = w->end - sizeof(ready);
+		w->s->next += w->in.end - sizeof(ready) - w->in.at;
+		w->s->bytes += w->in.end - sizeof(ready) - w->in.at;
+		w->in.at = w->in.end - sizeof(ready);
 	}
 	w->s->phase = FRAME_TYPED;
 	frame_note(w->s, w->rec, DBF_WIRE_RESYNC, 0);
 	return true;
 }
 
-/* What is done with the bytes from w->at to w->end, the next of their direction. */
+/* What is done with the bytes from w->in.at to w->in.end, the next of their direction. */
 static __always_inline void frame_take(struct frame_walk *w)
 {
 	struct frame_stream *s = w->s;
 
 	w->rec->stop = w->rec->whole = 0;
 	if (s->phase == FRAME_LOST && !frame_resync(w)) {
-		s->next += w->end - w->at;
-		s->bytes += w->end - w->at;
-		w->at = w->end;
+		s->next += w->in.end - w->in.at;
+		s->bytes += w->in.end - w->in.at;
+		w->in.at = w->in.end;
 		return;
 	}
 	frame_walk(w);
@@ -562,20 +618,23 @@ static __always_inline void frame_take(struct frame_walk *w)
 /* Bytes of a packet. How far they were followed: to the end, or behind a message that is to be judged. */
 GLOBAL_FN int frame_feed(struct __sk_buff *skb, struct frame_stream *s, struct frame_rec *rec, u32 at, u32 end)
 {
-	struct frame_walk w = { .skb = skb, .s = s, .rec = rec, .at = at, .end = end };
+	struct frame_walk w = { .skb = skb, .s = s, .rec = rec, .in = { .at = at, .end = end } };
 
 	if (s && rec)
 		frame_take(&w);
-	return w.at;
+	return w.in.at;
 }
 
-/* Bytes that were kept. */
-GLOBAL_FN int frame_feed_kept(struct frame_stream *s, struct frame_rec *rec, struct frame_kept *kept, u32 at, u32 end)
+/* Bytes that were kept. @skb is not looked at. */
+GLOBAL_FN int frame_feed_kept(struct __sk_buff *skb, struct frame_stream *s, struct frame_rec *rec, struct frame_kept *kept,
+			      const struct frame_span *which)
 {
-	struct frame_walk w = { .kept = kept, .s = s, .rec = rec, .at = at, .end = end };
+	struct frame_walk w = { .skb = skb, .kept = kept, .s = s, .rec = rec };
 
-	if (s && rec && kept)
-		frame_take(&w);
+	if (!s || !rec || !kept || !which)
+		return 0;
+	w.in = *which;
+	frame_take(&w);
 	return 0;
 }
 

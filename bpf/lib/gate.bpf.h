@@ -66,7 +66,9 @@ struct gate_message { /* what must not pass; slot and slot_seq are the answer */
 	u8 pad[2];
 	u32 pid;
 	u32 identity_class;
-	u32 rule; /* number for the client to read when it is decided already; 0: none */
+	u32 rule; /* number for the client to read when it is decided already, and has no name; 0: none */
+	u32 name_len;
+	char name[DBF_WIRE_NAME_BYTES]; /* of the rule, when it is decided already */
 	u32 slot;
 	u32 slot_seq;
 };
@@ -514,6 +516,10 @@ static __always_inline void gate_fill(struct dbf_wire_hold *slot, struct gate_pa
 	slot->ifindex = p->received ? p->ifindex : 0;
 	slot->refusals = slot->passes = slot->rewrites = 0;
 	gate_name(slot, m->rule);
+	if (!m->name_len)
+		return;
+	__builtin_memcpy(slot->name, m->name, sizeof(slot->name));
+	slot->name_len = bounded_max(m->name_len, DBF_WIRE_NAME_BYTES - 1);
 }
 
 /*

@@ -85,6 +85,20 @@ static __always_inline bool task_is_loopback(const u8 *ip)
 	return true;
 }
 
+static __always_inline void tcp_address(u8 *to, struct sock *sk, bool local)
+{
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+		if (local)
+			BPF_CORE_READ_INTO((struct in6_addr *)to, sk, __sk_common.skc_v6_rcv_saddr);
+		else
+			BPF_CORE_READ_INTO((struct in6_addr *)to, sk, __sk_common.skc_v6_daddr);
+		return;
+	}
+	to[10] = to[11] = 0xff;
+	*(u32 *)(to + 12) = local ? BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr)
+				  : BPF_CORE_READ(sk, __sk_common.skc_daddr);
+}
+
 static __always_inline struct sock *task_sock(struct task_struct *task, int fd)
 {
 	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);

@@ -98,6 +98,29 @@ enum command { COMMAND_SQL, COMMAND_SHOW, COMMAND_REPLICATION };
 
 #define COMMAND_SHOW_WORD ('S' << 24 | 'H' << 16 | 'O' << 8 | 'W')
 
+struct command_word {
+	struct backend *b;
+	u32 word; /* its last four letters */
+	u32 kind;
+};
+
+/* One byte; not 0 when ->kind is known. */
+static long command_step(u32 i, struct command_word *w)
+{
+	u8 c = w->b->compare[0][bounded_max(i, COMPARE_BYTES - 1)];
+
+	if (!w->word && c && c <= ' ')
+		return 0;
+	if (w->word && c == '_')
+		return 1;
+	if (c < 'A' || c > 'Z') {
+		w->kind = w->word == COMMAND_SHOW_WORD ? COMMAND_SHOW : COMMAND_SQL;
+		return 1;
+	}
+	w->word = w->word >> 24 ? ~0U : w->word << 8 | c; /* none of ours has five letters and no underscore */
+	return 0;
+}
+
 /*
  * What a walsender does with its text, enum command. Its own commands begin with a word in capitals with an underscore,
  * like no SQL; SHOW means there what it means everywhere, but the parser does not see it. What the first bytes do not
@@ -105,24 +128,15 @@ enum command { COMMAND_SQL, COMMAND_SHOW, COMMAND_REPLICATION };
  */
 GLOBAL_FN int command_kind(struct backend *b, u64 text)
 {
-	u32 word = 0;
+	struct command_word w = { .b = b, .kind = COMMAND_REPLICATION };
 	long n;
 
 	if (!b)
 		return COMMAND_REPLICATION;
 	n = bpf_probe_read_user_str(b->compare[0], COMPARE_BYTES, (void *)text);
-	for (u32 i = 0; i < COMPARE_BYTES - 1 && i < n; i++) {
-		u8 c = b->compare[0][i];
-
-		if (!word && c && c <= ' ')
-			continue;
-		if (word && c == '_')
-			return COMMAND_REPLICATION;
-		if (c < 'A' || c > 'Z')
-			return word == COMMAND_SHOW_WORD ? COMMAND_SHOW : COMMAND_SQL;
-		word = word >> 24 ? ~0U : word << 8 | c; /* none of ours has five letters and no underscore */
-	}
-	return COMMAND_REPLICATION;
+	if (n > 0)
+		bpf_loop(bounded_max(n, COMPARE_BYTES - 1), command_step, &w, 0);
+	return w.kind;
 }
 
 /* True when the text in b->judge.text is to be judged here, and not when it is parsed, or not at all. */
@@ -181,20 +195,6 @@ int BPF_PROG(process_exit, struct task_struct *p)
 	emit_arg(b, DBF_FACT_EXIT, p->exit_code);
 	emit_flush(b, EMIT_LAZY);
 	return 0;
-}
-
-static __always_inline void tcp_address(u8 *to, struct sock *sk, bool local)
-{
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
-		if (local)
-			BPF_CORE_READ_INTO((struct in6_addr *)to, sk, __sk_common.skc_v6_rcv_saddr);
-		else
-			BPF_CORE_READ_INTO((struct in6_addr *)to, sk, __sk_common.skc_v6_daddr);
-		return;
-	}
-	to[10] = to[11] = 0xff;
-	*(u32 *)(to + 12) = local ? BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr)
-				  : BPF_CORE_READ(sk, __sk_common.skc_daddr);
 }
 
 static __always_inline void tcp_key(struct dbf_tcp_key *key, struct sock *sk)

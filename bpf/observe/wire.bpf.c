@@ -17,178 +17,25 @@
  * What was there before the programs has no known beginning; it is named by its addresses.
  */
 
-#define WIRE_OFO 32
-#define WIRE_LOCK_SPINS 16384
-#define WIRE_RECS 4
-#define WIRE_ASKS 64 /* how often a client's end looks whether the server vantage sees the same */
-
-#define IPV6_HOP 0
-#define IPV6_ROUTING 43
-#define IPV6_DESTINATION 60
-
-enum wire_peer { WIRE_PEER_UNKNOWN, WIRE_PEER_HERE, WIRE_PEER_AWAY };
-
-/* The vantages that are wanted. */
-const volatile bool cfg_server_vantage = true;
-const volatile unsigned int cfg_wire_text = 1 << 20;
-
-struct wire_ofo { /* of a segment that came before its turn */
-	u32 seq;
-	u32 len;    /* 0: free */
-	u32 serial; /* in wire_chunks */
-};
-
-struct wire_sock { /* one end of a connection */
-	u64 conn;
-	u64 start; /* of the process told last */
-	u32 pid;
-	u32 uid;
-	u32 epoch; /* of the reader that was told of it */
-	u8 end;	   /* enum dbf_wire_dir */
-	u8 peer;   /* enum wire_peer */
-	u8 joined;
-	u8 covered; /* the server vantage sees its statements */
-	u32 asks;
-	u32 lock; /* of ->in: packets come on any CPU */
-	u32 serial;
-	u32 last_taken; /* what TCP had taken of ->in at the last packet */
-	struct frame_stream out, in;
-	struct wire_ofo ofo[WIRE_OFO];
-};
-
-struct wire_ends { /* what the ends of a connection tell each other */
-	u32 ends; /* 1 << enum dbf_wire_dir */
-	u32 covered;
-};
-
-struct wire_chunk_key {
-	u64 conn;
-	u32 serial;
-	u32 pad;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct wire_sock);
-} wire_socks SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 65536);
-	__type(key, u64);
-	__type(value, struct wire_ends);
-} wire_ends SEC(".maps");
-
-struct { /* the names of connections that began under our eyes, for an end that did not see it */
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct dbf_tcp_key);
-	__type(value, u64);
-} wire_names SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1024);
-	__type(key, struct wire_chunk_key);
-	__type(value, struct frame_kept);
-} wire_chunks SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct dbf_ports);
-} wire_ports SEC(".maps");
-
-struct { /* a program may be interrupted by another on its CPU */
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, WIRE_RECS);
-	__type(key, u32);
-	__type(value, struct frame_rec);
-} wire_recs SEC(".maps");
-
-struct packet {
-	u32 seq;
-	u32 off; /* of its payload */
-	u32 end;
-	u32 egress;
-};
-
-/* Behind the extension headers of an IPv6 packet; 0 when they are not followed. */
-static __always_inline u32 packet_tcp6(struct __sk_buff *skb, u8 next)
-{
-	u32 off = 40;
-	u8 head[2];
-
-	for (int i = 0; i < 4; i++) {
-		if (next == IPPROTO_TCP)
-			return off;
-		if (next != IPV6_HOP && next != IPV6_ROUTING && next != IPV6_DESTINATION)
-			return 0;
-		if (bpf_skb_load_bytes(skb, off, head, sizeof(head)))
-			return 0;
-		next = head[0];
-		off += 8 + head[1] * 8;
-	}
-	return 0;
-}
-
-static __always_inline bool packet_parse(struct __sk_buff *skb, struct packet *p)
-{
-	u8 ip[20], tcp[16];
-	u32 off;
-
-	if (bpf_skb_load_bytes(skb, 0, ip, sizeof(ip)))
-		return false;
-	if (ip[0] >> 4 == 4)
-		off = (ip[0] & 15) * 4;
-	else
-		off = packet_tcp6(skb, ip[6]);
-	if (!off || bpf_skb_load_bytes(skb, off, tcp, sizeof(tcp)))
-		return false;
-	p->seq = (u32)tcp[4] << 24 | tcp[5] << 16 | tcp[6] << 8 | tcp[7];
-	p->seq += tcp[13] >> 1 & 1; /* SYN: data in it begins behind */
-	p->off = off + (tcp[12] >> 4) * 4;
-	p->end = skb->len;
-	return true;
-}
-
-static __always_inline bool wire_port_known(u32 port)
-{
-	u32 zero = 0;
-	struct dbf_ports *ports = bpf_map_lookup_elem(&wire_ports, &zero);
-
-	return ports && ports->bits[bounded_mask(port / 64, 65536 / 64)] >> port % 64 & 1;
-}
-
 /* Does a client's first packet say that it speaks PostgreSQL? What is too short to tell does not say no. */
-static __always_inline bool wire_is_start(struct __sk_buff *skb, const struct packet *p)
+static __always_inline bool wire_is_start(struct __sk_buff *skb, const struct segment *p)
 {
-	u8 b[8] = {};
-	u32 len = p->end - p->off, code;
+	u8 b[9] = {};
+	u32 len = p->len, code;
 
-	if (len < sizeof(b)) {
-		bpf_skb_load_bytes(skb, p->off, b, 1);
+	if (len < 8) {
+		bpf_skb_load_bytes(skb, p->data, b, 1);
 		return !b[0]; /* the length's first byte */
 	}
-	if (bpf_skb_load_bytes(skb, p->off, b, sizeof(b)) || b[0] || b[1])
+	if (bpf_skb_load_bytes(skb, p->data, b, 8) || b[0] || b[1])
 		return false;
 	code = (u32)b[4] << 24 | b[5] << 16 | b[6] << 8 | b[7];
-	return code >> 16 == FRAME_PROTOCOL_MAJOR || (code >= FRAME_CANCEL && code <= FRAME_GSS);
-}
-
-static __always_inline void wire_tuple(struct dbf_tcp_key *key, struct sock *sk, u32 end)
-{
-	bool client = end == DBF_WIRE_CLIENT;
-
-	tcp_address(key->client_addr, sk, client);
-	tcp_address(key->server_addr, sk, !client);
-	key->client_port = client ? BPF_CORE_READ(sk, __sk_common.skc_num) : bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	key->server_port = client ? bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)) : BPF_CORE_READ(sk, __sk_common.skc_num);
-	if (task_is_loopback(key->server_addr))
-		key->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	if (code >= FRAME_CANCEL && code <= FRAME_GSS)
+		return true;
+	if (code >> 16 != FRAME_PROTOCOL_MAJOR)
+		return false;
+	/* The name of a parameter follows. Other protocols have numbers there. */
+	return len == 8 || (!bpf_skb_load_bytes(skb, p->data + 8, b + 8, 1) && ((b[8] | 32) - 'a' < 26U || b[8] == '_'));
 }
 
 static __always_inline u64 wire_mix(u64 h, u64 v)
@@ -205,29 +52,6 @@ static __always_inline u64 wire_tuple_name(const struct dbf_tcp_key *key)
 	for (u32 i = 0; i < sizeof(*key) / sizeof(u64); i++)
 		h = wire_mix(h, words[i]);
 	return h;
-}
-
-/* What the ends told each other. The key is on the stack because 6.1 takes none from a function's argument. */
-static __always_inline struct wire_ends *wire_ends_get(const struct wire_sock *ws)
-{
-	u64 conn = ws->conn;
-
-	return bpf_map_lookup_elem(&wire_ends, &conn);
-}
-
-static __always_inline u32 wire_mark_end(u64 conn, u32 end)
-{
-	struct wire_ends mark = { .ends = 1 << end }, *found;
-
-	found = bpf_map_lookup_elem(&wire_ends, &conn);
-	if (!found) {
-		bpf_map_update_elem(&wire_ends, &conn, &mark, BPF_NOEXIST);
-		found = bpf_map_lookup_elem(&wire_ends, &conn);
-	}
-	if (!found)
-		return 0;
-	__sync_fetch_and_or(&found->ends, 1 << end);
-	return found->ends;
 }
 
 /* What TCP has done so far. */
@@ -254,6 +78,7 @@ static __always_inline void wire_tcp_read(struct wire_tcp *t, struct bpf_tcp_soc
 
 /* What is known of a socket when its first packet of interest comes. */
 struct wire_new {
+	u32 egress;
 	u32 end;
 	u32 fresh; /* it began under our eyes: nothing was said before */
 	u64 conn;
@@ -264,25 +89,25 @@ struct wire_new {
  * what was said before on other ports cannot be told from anything else.
  */
 static __always_inline bool wire_wanted(struct __sk_buff *skb, struct bpf_sock *sk, const struct wire_tcp *t,
-					struct packet *p, struct wire_new *n)
+					struct segment *p, struct wire_new *n)
 {
-	bool first, known_client, known_server;
+	bool known_client, known_server;
 
-	known_client = wire_port_known(bpf_ntohs(sk->dst_port));
-	known_server = !known_client && wire_port_known(sk->src_port);
-	if (!t->unspoken && !known_client && !known_server)
+	known_client = wire_port_is(DBF_PORTS_KNOWN, bpf_ntohs(sk->dst_port));
+	known_server = wire_port_is(DBF_PORTS_KNOWN, sk->src_port);
+	n->fresh = t->unspoken && t->unsent;
+	if (!n->fresh && !known_client && !known_server)
 		return false;
-	if (!packet_parse(skb, p) || p->off >= p->end)
+	if (segment_parse(skb, p, 0) != SEGMENT_TCP || !p->len || p->flags & TCP_SYN)
 		return false;
-	first = t->unspoken && t->unsent && p->seq == (p->egress ? t->snd_una : t->rcv_nxt);
-	if (known_client || known_server)
-		n->end = known_client ? DBF_WIRE_CLIENT : DBF_WIRE_SERVER;
-	else if (first && wire_is_start(skb, p))
-		n->end = p->egress ? DBF_WIRE_CLIENT : DBF_WIRE_SERVER;
+	if (!known_client && !known_server &&
+	    (p->seq != (n->egress ? t->snd_una : t->rcv_nxt) || !wire_is_start(skb, p)))
+		return false;
+	/* The client speaks first, whatever ports it chose. */
+	if (n->fresh)
+		n->end = n->egress ? DBF_WIRE_CLIENT : DBF_WIRE_SERVER;
 	else
-		return false;
-	/* A server that speaks first does not speak PostgreSQL. */
-	n->fresh = t->unspoken && t->unsent && p->egress == (n->end == DBF_WIRE_CLIENT);
+		n->end = known_client ? DBF_WIRE_CLIENT : DBF_WIRE_SERVER;
 	n->conn = n->end == DBF_WIRE_CLIENT ? (u64)t->snd_una << 32 | t->rcv_nxt : (u64)t->rcv_nxt << 32 | t->snd_una;
 	return true;
 }
@@ -294,11 +119,12 @@ static __always_inline void wire_stream_begin(struct frame_stream *s, u32 dir, u
 	s->phase = fresh ? FRAME_START : FRAME_LOST;
 }
 
-static __always_inline struct wire_sock *wire_create(struct bpf_sock *sk, const struct wire_tcp *t, const struct packet *p,
+static __always_inline struct wire_sock *wire_create(struct bpf_sock *sk, const struct wire_tcp *t, const struct segment *p,
 						     struct wire_new *n)
 {
 	struct sock *ksk = (struct sock *)bpf_skc_to_tcp_sock(sk);
 	struct dbf_tcp_key key = {};
+	struct dbf_config *cfg;
 	struct wire_sock *ws;
 	u64 *named;
 
@@ -319,36 +145,17 @@ static __always_inline struct wire_sock *wire_create(struct bpf_sock *sk, const 
 	ws->conn = n->conn;
 	ws->end = n->end;
 	ws->joined = !n->fresh;
-	wire_stream_begin(&ws->out, n->end, p->egress && !n->fresh ? p->seq : t->snd_nxt, n->fresh);
-	if (p->egress && n->fresh)
+	ws->server_port = key.server_port;
+	cfg = config_get();
+	if (n->fresh && cfg)
+		ws->vouched = cfg->policy_gen;
+	wire_stream_begin(&ws->out, n->end, p && n->egress && !n->fresh ? p->seq : t->snd_nxt, n->fresh);
+	if (n->egress && n->fresh)
 		ws->out.next = t->snd_una;
 	wire_stream_begin(&ws->in, !n->end, t->rcv_nxt, n->fresh);
 	wire_mark_end(ws->conn, ws->end);
 	count_add(DBF_COUNT_WIRE_CONNS, 1);
 	return ws;
-}
-
-static __always_inline struct frame_rec *wire_rec_take(void)
-{
-	for (u32 i = 0; i < WIRE_RECS; i++) {
-		u32 key = i;
-		struct frame_rec *rec = bpf_map_lookup_elem(&wire_recs, &key);
-
-		if (rec && !__sync_val_compare_and_swap(&rec->busy, 0, 1))
-			return rec;
-	}
-	count_add(DBF_COUNT_WIRE_NO_ROOM, 1);
-	return NULL;
-}
-
-static __always_inline void wire_rec_begin(struct frame_rec *rec, const struct wire_sock *ws)
-{
-	rec->used = rec->execs = 0;
-	rec->text_max = cfg_wire_text;
-	rec->head.conn = ws->conn;
-	rec->head.ts = bpf_ktime_get_ns();
-	rec->head.pid = 0;
-	rec->head.seen_by = ws->end;
 }
 
 static __always_inline void wire_open(struct frame_stream *s, struct frame_rec *rec, const struct wire_sock *ws,
@@ -401,31 +208,39 @@ static __always_inline bool wire_is_backend(struct task_struct *task)
 
 /*
  * Who sends: while a process is inside a system call on the socket it owns it, and is the current task. What is sent
- * from a timer or on an acknowledgement has no sender.
+ * from a timer or on an acknowledgement has no sender. True when it is another than before: its program is looked up
+ * while it lives.
  */
-static __always_inline void wire_sender(struct wire_sock *ws, struct frame_rec *rec, struct tcp_sock *tp, bool opened)
+static __always_inline bool wire_sender(struct wire_sock *ws, struct frame_rec *rec, struct tcp_sock *tp, bool opened)
 {
+	struct dbf_session_key sk = { .session = ws->conn };
+	struct dbf_config *cfg = config_get();
 	struct task_struct *task;
 	struct wire_ends *ends;
 	u64 start;
 
 	if (!tp->inet_conn.icsk_inet.sk.sk_lock.owned)
-		return;
+		return false;
 	task = bpf_get_current_task_btf();
+	if (cfg && cfg->keeper == (u32)task->tgid) /* it lets a hold go */
+		return false;
 	start = task->group_leader->start_boottime;
 	rec->head.pid = task->tgid;
 	if (!opened && ws->pid == (u32)task->tgid && ws->start == start && ws->uid == task->cred->uid.val)
-		return;
+		return false;
+	if (ws->pid) /* its class is not this one's */
+		bpf_map_delete_elem(&classes, &sk);
 	ws->pid = task->tgid;
 	ws->start = start;
 	ws->uid = task->cred->uid.val;
 	wire_who(&ws->out, rec, task, start);
 	if (ws->end != DBF_WIRE_SERVER || !wire_is_backend(task))
-		return;
+		return true;
 	ends = wire_ends_get(ws);
 	if (ends)
 		ends->covered = 1;
 	ws->covered = 1;
+	return true;
 }
 
 /* True while the wire is to tell what is said: nobody nearer to the execution does. */
@@ -433,10 +248,10 @@ static __always_inline bool wire_tells(struct wire_sock *ws)
 {
 	struct wire_ends *ends;
 
-	if (!ws->covered && cfg_server_vantage && ws->asks < WIRE_ASKS) {
-		ws->asks++;
+	if (!ws->covered && cfg_server_vantage && ws->asks < WIRE_ASKS && ws->peer != WIRE_PEER_AWAY) {
 		ends = wire_ends_get(ws);
 		ws->covered = ends && ends->covered;
+		ws->asks += ends && ends->ends == (1 << DBF_WIRE_CLIENT | 1 << DBF_WIRE_SERVER);
 	}
 	return !ws->covered;
 }
@@ -460,190 +275,97 @@ GLOBAL_FN int wire_tell_open(struct __sk_buff *skb, struct wire_sock *ws, struct
 	return 0;
 }
 
-/* A socket's egress: its own direction. */
-GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct packet *p, u32 epoch)
+/* A socket's egress: its own direction. enum gate_answer. */
+GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p, u32 epoch)
 {
+	struct dbf_config *cfg = config_get();
 	struct bpf_sock *sk = skb->sk;
+	int answer = GATE_PASS;
 	struct frame_rec *rec;
 	struct tcp_sock *tp;
 	bool opens;
 	s32 ahead;
+	u32 how;
 
 	if (!ws || !p || !sk)
-		return 0;
+		return GATE_PASS;
 	ahead = p->seq - ws->out.next;
-	if (ahead < 0 && (s32)(p->seq + (p->end - p->off) - ws->out.next) <= 0)
-		return 0; /* sent again */
+	if (ahead < 0 && (s32)(p->seq + p->len - ws->out.next) <= 0)
+		return GATE_PASS; /* sent again */
 	tp = bpf_skc_to_tcp_sock(sk);
 	rec = tp ? wire_rec_take() : NULL;
-	if (!rec)
-		return 0;
+	if (!rec) /* TCP tries again */
+		return cfg && cfg->enforce && ws->end == DBF_WIRE_CLIENT ? GATE_REFUSE : GATE_PASS;
 	wire_rec_begin(rec, ws);
 	opens = ws->epoch != epoch;
 	if (opens)
 		wire_tell_open(skb, ws, rec, 1, epoch);
-	wire_sender(ws, rec, tp, opens);
+	rec->other_sender = wire_sender(ws, rec, tp, opens);
+	how = rec->other_sender ? EMIT_WAKE : EMIT_LAZY;
 	if (ahead > 0) {
 		frame_lose(&ws->out, rec, DBF_WIRE_GAP_HOLE);
 		ws->out.next = p->seq;
 		ahead = 0;
 	}
-	if (wire_tells(ws)) {
-		frame_feed(skb, &ws->out, rec, p->off - ahead, p->end);
+	/* The server does not read an urgent byte in its place: what it reads is not what stands here. */
+	if (p->flags & TCP_URG && ws->out.phase <= FRAME_TYPED)
+		frame_lose(&ws->out, rec, DBF_WIRE_GAP_FRAME);
+	if (!wire_tells(ws)) {
+		ws->out.next = p->seq + p->len;
+		ws->out.bytes += p->len + ahead;
+	} else if (cfg && cfg->enforce && ws->end == DBF_WIRE_CLIENT &&
+		   wire_port_is(DBF_PORTS_ENFORCED, ws->server_port)) {
+		answer = wire_pass(skb, ws, rec, p, p->data - ahead);
 	} else {
-		ws->out.next = p->seq + (p->end - p->off);
-		ws->out.bytes += p->end - p->off + ahead;
+		frame_feed(skb, &ws->out, rec, p->data - ahead, p->data + p->len);
 	}
-	frame_flush(&ws->out, rec);
+	if (answer != GATE_PASS)
+		how = EMIT_WAKE | EMIT_RESERVE | EMIT_HOLD;
+	frame_send(&ws->out, rec, how);
 	rec->busy = 0;
-	return 0;
-}
-
-/* A slot that is free; WIRE_OFO when there is none. */
-GLOBAL_FN int wire_ofo_free(struct wire_sock *ws)
-{
-	for (u32 i = 0; ws && i < WIRE_OFO; i++)
-		if (!ws->ofo[i].len)
-			return i;
-	return WIRE_OFO;
-}
-
-/* One whose turn has come; WIRE_OFO when there is none. */
-GLOBAL_FN int wire_ofo_due(struct wire_sock *ws)
-{
-	for (u32 i = 0; ws && i < WIRE_OFO; i++)
-		if (ws->ofo[i].len && (s32)(ws->ofo[i].seq - ws->in.next) <= 0)
-			return i;
-	return WIRE_OFO;
-}
-
-struct wire_keeping {
-	struct __sk_buff *skb;
-	struct wire_sock *ws;
-	struct frame_rec *rec;
-	u32 seq;
-	u32 off;
-	u32 end;
-	u32 failed;
-};
-
-/* One chunk of a segment that came before its turn. */
-static long wire_keep_step(u32 i, struct wire_keeping *k)
-{
-	struct wire_chunk_key key = { .conn = k->ws->conn };
-	u32 n = k->end - k->off, at;
-
-	if (k->off >= k->end)
-		return 1;
-	n = n < FRAME_CHUNK ? n : FRAME_CHUNK;
-	at = wire_ofo_free(k->ws);
-	k->failed = 1;
-	if (!n || at >= WIRE_OFO)
-		return 1;
-	key.serial = k->ws->serial++;
-	if (bpf_skb_load_bytes(k->skb, k->off, k->rec->data, bounded_some(n, FRAME_CHUNK)) ||
-	    bpf_map_update_elem(&wire_chunks, &key, k->rec->data, BPF_ANY))
-		return 1;
-	k->failed = 0;
-	k->ws->ofo[at & (WIRE_OFO - 1)] = (struct wire_ofo){ .seq = k->seq, .len = n, .serial = key.serial };
-	k->seq += n;
-	k->off += n;
-	return 0;
-}
-
-/* Keep a segment. False when there is no room for it. */
-GLOBAL_FN int wire_keep(struct __sk_buff *skb, struct wire_sock *ws, struct packet *p)
-{
-	struct wire_keeping k = { .skb = skb, .ws = ws };
-
-	if (!ws || !p)
-		return 0;
-	k.rec = wire_rec_take();
-	if (!k.rec)
-		return 0;
-	k.seq = p->seq;
-	k.off = p->off;
-	k.end = p->end;
-	bpf_loop(WIRE_OFO + 1, wire_keep_step, &k, 0);
-	k.rec->busy = 0;
-	count_add(DBF_COUNT_WIRE_REORDERED, 1);
-	return !k.failed;
-}
-
-struct wire_draining {
-	struct wire_sock *ws;
-	struct frame_rec *rec;
-};
-
-/* Whatever was kept and is next now. */
-static long wire_drain_step(u32 i, struct wire_draining *d)
-{
-	struct wire_chunk_key key = { .conn = d->ws->conn };
-	struct wire_sock *ws = d->ws;
-	struct frame_kept *chunk;
-	u32 at = wire_ofo_due(ws), skip, len;
-	struct wire_ofo *o;
-
-	if (at >= WIRE_OFO)
-		return 1;
-	o = &ws->ofo[at & (WIRE_OFO - 1)];
-	key.serial = o->serial;
-	skip = ws->in.next - o->seq;
-	len = o->len;
-	o->len = 0;
-	chunk = bpf_map_lookup_elem(&wire_chunks, &key);
-	if (chunk && skip < len)
-		frame_feed_kept(&ws->in, d->rec, chunk, skip, len);
-	if (chunk)
-		bpf_map_delete_elem(&wire_chunks, &key);
-	return 0;
-}
-
-GLOBAL_FN int wire_drain(struct wire_sock *ws, struct frame_rec *rec)
-{
-	struct wire_draining d = { .ws = ws, .rec = rec };
-
-	if (ws && rec)
-		bpf_loop(2 * WIRE_OFO, wire_drain_step, &d, 0);
-	return 0;
-}
-
-/* TCP has bytes that we have not, nor kept: they passed where we do not look. */
-static __always_inline bool wire_missed(struct wire_sock *ws, u32 taken)
-{
-	return (s32)(taken - ws->in.next) > 0 && wire_ofo_due(ws) == WIRE_OFO;
+	return answer;
 }
 
 /* The lock is held: the other end's bytes, in whatever order. */
-GLOBAL_FN int wire_received(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct packet *p, u32 taken)
+GLOBAL_FN int wire_received(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct segment *p, u32 taken)
 {
 	s32 ahead, fresh;
 	u32 len;
 
 	if (!ws || !rec || !p)
 		return 0;
-	len = p->end - p->off;
-	if (ws->in.phase != FRAME_LOST && wire_missed(ws, taken)) {
+	len = p->len;
+	if (ws->in.phase == FRAME_OPAQUE)
+		return 0;
+	if (ws->in.phase != FRAME_LOST && order_missed(ws, taken)) {
 		frame_lose(&ws->in, rec, DBF_WIRE_GAP_HOLE);
+		order_forget(ws);
 		ws->in.next = taken;
 	}
 	ahead = p->seq - ws->in.next;
 	fresh = p->seq + len - ws->in.next;
-	/* Bytes we followed come again and TCP has not taken the first ones: which it takes is not ours to know. */
-	if (ahead < 0 && (s32)(p->seq + (fresh < 0 ? len : -ahead) - taken) > 0 && ws->in.phase == FRAME_TYPED)
+	/*
+	 * Bytes of a request that were followed come again and TCP has not taken the first ones: which it takes is not
+	 * ours to know. What a server says twice is no way around anything.
+	 */
+	if (ahead < 0 && ws->in.dir == DBF_WIRE_CLIENT && ws->in.phase == FRAME_TYPED &&
+	    (s32)(p->seq + (fresh < 0 ? len : -ahead) - taken) > 0)
 		frame_note(&ws->in, rec, DBF_WIRE_DOUBT, 0);
 	if (fresh <= 0)
 		return 0;
 	if (ahead > 0 && ws->in.phase != FRAME_LOST) {
-		if (wire_keep(skb, ws, p))
+		if (order_keep(skb, ws, p))
 			return 0;
 		frame_lose(&ws->in, rec, DBF_WIRE_GAP_HOLE);
+		order_forget(ws);
 	}
 	if (ahead > 0) {
 		ws->in.next = p->seq;
 		ahead = 0;
 	}
-	frame_feed(skb, &ws->in, rec, p->off - ahead, p->end);
+	if (p->flags & TCP_URG && ws->in.phase <= FRAME_TYPED)
+		frame_lose(&ws->in, rec, DBF_WIRE_GAP_FRAME);
+	frame_feed(skb, &ws->in, rec, p->data - ahead, p->data + len);
 	return 0;
 }
 
@@ -672,7 +394,7 @@ static __always_inline bool wire_peer_away(struct wire_sock *ws)
 }
 
 /* A socket's ingress: the direction of an end that is elsewhere. */
-GLOBAL_FN int wire_came(struct __sk_buff *skb, struct wire_sock *ws, struct packet *p, u32 taken, u32 epoch)
+GLOBAL_FN int wire_came(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p, u32 taken, u32 epoch)
 {
 	struct frame_rec *rec;
 
@@ -688,7 +410,7 @@ GLOBAL_FN int wire_came(struct __sk_buff *skb, struct wire_sock *ws, struct pack
 		if (ws->epoch != epoch)
 			wire_tell_open(skb, ws, rec, 0, epoch);
 		wire_received(skb, ws, rec, p, taken);
-		wire_drain(ws, rec);
+		order_drain(skb, ws, rec);
 		frame_flush(&ws->in, rec);
 		rec->busy = 0;
 	}
@@ -696,50 +418,167 @@ GLOBAL_FN int wire_came(struct __sk_buff *skb, struct wire_sock *ws, struct pack
 	return 0;
 }
 
-/* A socket that is not followed: 1 when it is from now on. */
-GLOBAL_FN int wire_begin(struct __sk_buff *skb, u32 egress)
+/* What came to the listener for this server's socket. */
+static __always_inline struct wire_first *wire_first_get(struct __sk_buff *skb, struct dbf_tcp_key *key)
 {
-	struct packet p = { .egress = egress };
 	struct bpf_sock *sk = skb->sk;
+	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+
+	if (!tp)
+		return NULL;
+	wire_tuple(key, (struct sock *)tp, DBF_WIRE_SERVER);
+	key->netns = 0;
+	return bpf_map_lookup_elem(&wire_firsts, key);
+}
+
+/* It is the beginning of what this socket is sent. */
+GLOBAL_FN int wire_feed_first(struct __sk_buff *skb, struct wire_sock *ws, u32 epoch)
+{
+	struct frame_span which = {};
+	struct dbf_tcp_key key = {};
+	struct wire_first *first;
+	struct frame_rec *rec;
+
+	if (!ws)
+		return 0;
+	first = wire_first_get(skb, &key);
+	rec = first ? wire_rec_take() : NULL;
+	if (!rec)
+		return 0;
+	if (wire_peer_away(ws)) {
+		wire_rec_begin(rec, ws);
+		wire_tell_open(skb, ws, rec, 0, epoch);
+		which.end = bounded_max(first->len, FRAME_KEPT);
+		frame_feed_kept(skb, &ws->in, rec, &first->kept, &which);
+		frame_flush(&ws->in, rec);
+	}
+	rec->busy = 0;
+	bpf_map_delete_elem(&wire_firsts, &key);
+	return 0;
+}
+
+/* A server's socket whose first bytes came to the listener: 1 when it is followed from now on. */
+GLOBAL_FN int wire_begin_late(struct __sk_buff *skb, u32 egress)
+{
+	struct wire_new n = { .egress = egress, .end = DBF_WIRE_SERVER, .fresh = 1 };
+	struct bpf_sock *sk = skb->sk;
+	struct dbf_tcp_key key = {};
+	struct wire_first *first;
 	struct bpf_tcp_sock *tp;
-	struct wire_new n = {};
+	struct wire_sock *ws;
 	struct wire_tcp t;
 
 	sk = sk ? bpf_sk_fullsock(sk) : NULL;
-	if (!sk || sk->protocol != IPPROTO_TCP || sk->state == TCP_LISTEN)
+	tp = sk ? bpf_tcp_sock(sk) : NULL;
+	first = tp ? wire_first_get(skb, &key) : NULL;
+	if (!first)
 		return 0;
+	wire_tcp_read(&t, tp);
+	n.conn = (u64)first->seq << 32 | first->ack;
+	ws = wire_create(sk, &t, NULL, &n);
+	if (!ws)
+		return 0;
+	ws->in.next = first->seq;
+	ws->out.next = first->ack;
+	return 1;
+}
+
+/* Nothing of this end may pass that is not known. */
+GLOBAL_FN int wire_enforced(u32 end, u32 server_port)
+{
+	struct dbf_config *cfg = config_get();
+
+	return end == DBF_WIRE_CLIENT && cfg && cfg->enforce && cfg->fail_closed &&
+	       wire_port_is(DBF_PORTS_ENFORCED, server_port);
+}
+
+enum wire_begun { WIRE_NOT, WIRE_FOLLOWED, WIRE_MAYBE_LATE, WIRE_REFUSED };
+
+/* A socket that is not followed: enum wire_begun. */
+GLOBAL_FN int wire_begin(struct __sk_buff *skb, u32 egress, u32 late)
+{
+	struct wire_new n = { .egress = egress };
+	struct bpf_sock *sk = skb->sk;
+	struct bpf_tcp_sock *tp;
+	struct segment p = {};
+	struct wire_tcp t;
+
+	sk = sk ? bpf_sk_fullsock(sk) : NULL;
+	if (!sk || sk->protocol != IPPROTO_TCP)
+		return 0;
+	if (sk->state == TCP_LISTEN) {
+		if (!egress && segment_parse(skb, &p, 0) == SEGMENT_TCP && p.len &&
+		    (wire_port_is(DBF_PORTS_KNOWN, sk->src_port) || wire_is_start(skb, &p)))
+			order_keep_first(skb, &p);
+		return 0;
+	}
 	tp = bpf_tcp_sock(sk);
 	if (!tp)
 		return 0;
 	wire_tcp_read(&t, tp);
-	return wire_wanted(skb, sk, &t, &p, &n) && wire_create(sk, &t, &p, &n);
+	if (late && t.unsent && !t.unspoken)
+		return WIRE_MAYBE_LATE;
+	if (!wire_wanted(skb, sk, &t, &p, &n))
+		return WIRE_NOT;
+	if (wire_create(sk, &t, &p, &n))
+		return WIRE_FOLLOWED;
+	/* A client can see to it that its socket has no room for our storage. */
+	return egress && wire_enforced(n.end, bpf_ntohs(sk->dst_port)) ? WIRE_REFUSED : WIRE_NOT;
 }
 
+/* The state of a socket that had none; NULL: it is not to be followed. */
+static __always_inline struct wire_sock *wire_adopt(struct __sk_buff *skb, struct bpf_sock *sk, bool egress, u32 epoch, bool *refused)
+{
+	u32 begun = wire_begin(skb, egress, 1);
+	struct wire_sock *ws;
+	bool late = false;
+
+	if (begun == WIRE_MAYBE_LATE) {
+		late = wire_begin_late(skb, egress);
+		begun = late ? WIRE_FOLLOWED : wire_begin(skb, egress, 0);
+	}
+	*refused = begun == WIRE_REFUSED;
+	if (begun != WIRE_FOLLOWED)
+		return NULL;
+	ws = bpf_sk_storage_get(&wire_socks, sk, NULL, 0);
+	if (ws && late)
+		wire_feed_first(skb, ws, epoch);
+	return ws;
+}
+
+/* 1 to let it pass. */
 static __always_inline int wire_packet(struct __sk_buff *skb, bool egress)
 {
 	struct dbf_vitals *v = vitals_get();
-	struct packet p = { .egress = egress };
 	struct bpf_sock *sk = skb->sk;
 	struct bpf_tcp_sock *tp;
+	struct segment p = {};
+	bool refused = false;
 	struct wire_sock *ws;
 
 	if (!sk || !v || v->active_instance != cfg_instance)
 		return 1;
 	ws = bpf_sk_storage_get(&wire_socks, sk, NULL, 0);
-	if (!ws) {
-		if (!wire_begin(skb, egress))
-			return 1;
-		ws = bpf_sk_storage_get(&wire_socks, sk, NULL, 0);
-	}
-	if (!ws || (!egress && !wire_peer_away(ws)) || !packet_parse(skb, &p) || p.off >= p.end)
+	if (!ws)
+		ws = wire_adopt(skb, sk, egress, v->reader_epoch, &refused);
+	if (!ws)
+		return !refused;
+	if (!egress && !wire_peer_away(ws))
 		return 1;
-	if (egress) {
-		wire_sent(skb, ws, &p, v->reader_epoch);
-	} else {
-		tp = bpf_tcp_sock(sk);
-		if (tp)
-			wire_came(skb, ws, &p, tp->rcv_nxt, v->reader_epoch);
-	}
+	segment_parse(skb, &p, 0);
+	if (egress && ws->gated && wire_ask_gate(skb, ws, &p) != GATE_PASS)
+		return 0;
+	if (egress && ws->dead && p.len)
+		return 0;
+	if (egress && p.kind != SEGMENT_TCP && wire_enforced(ws->end, ws->server_port))
+		return 0;
+	if (p.kind != SEGMENT_TCP || !p.len || p.flags & TCP_SYN)
+		return 1;
+	if (egress)
+		return wire_sent(skb, ws, &p, v->reader_epoch) == GATE_PASS;
+	tp = bpf_tcp_sock(sk);
+	if (tp)
+		wire_came(skb, ws, &p, tp->rcv_nxt, v->reader_epoch);
 	return 1;
 }
 
@@ -767,6 +606,11 @@ int BPF_PROG(wire_closed, struct sock *sk, int oldstate, int newstate)
 	ws = bpf_sk_storage_get(&wire_socks, sk, NULL, 0);
 	if (!ws || !ws->epoch)
 		return 0;
+	order_forget(ws);
+	if (ws->held)
+		wire_tell_end(ws, true);
+	if (ws->gated)
+		gate_socket_gone(ws->cookie);
 	rec = wire_rec_take();
 	if (!rec)
 		return 0;

@@ -305,7 +305,7 @@ static void remember(struct backend *b, const char *text, uint32_t action)
 	crypto_shorthash_siphashx24((unsigned char *)key.hash, (const unsigned char *)text, strlen(text),
 				    (const unsigned char *)config.key);
 	CHECK_INT(kernel_put_class(t.k, &session, 7), 0);
-	CHECK_INT(kernel_put_verdict(t.k, &key, action), 0);
+	CHECK_INT(kernel_put_verdict(t.k, &key, action, NULL), 0);
 }
 
 /* Whoever cannot be seen to hold no lock is not stopped; what is known to be denied is denied all the same. */

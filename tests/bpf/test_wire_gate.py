@@ -81,7 +81,7 @@ class Client(pgwire.Connection):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, mss)
         self.sock.connect((SERVER[path], server().port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer, self.pid, self.transport = b"", 0, "tcp"
+        self.buffer, self.pid, self.transport, self.chunk = b"", 0, "tcp", 0
         body = struct.pack("!I", 196608) + b"user\0postgres\0database\0postgres\0\0"
         self.sock.sendall(struct.pack("!I", len(body) + 4) + body)
         self.read()

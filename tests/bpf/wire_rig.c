@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
@@ -159,7 +160,7 @@ static int on_event(void *ctx, void *data, size_t size)
 	*h = (struct held){ .slot = e->slot, .seq = e->slot_seq, .fd = -1, .pidfd = -1,
 			    .decide_ns = slots[e->slot].since_ns + delay_ns };
 	held_cnt++;
-	if (taken && !slots[e->slot].received && socket_take((pid_t)e->pid, e->cookie, &h->fd, &h->pidfd, &err))
+	if (taken && !slots[e->slot].received && socket_take(NULL, (pid_t)e->pid, e->cookie, &h->fd, &h->pidfd, &err))
 		printf("no duplicate: %s\n", err.text);
 	printf("held slot=%u pid=%u from=%u end=%u packet=%u\n", e->slot, e->pid,
 	       slots[e->slot].from - slots[e->slot].start, slots[e->slot].end - slots[e->slot].start, e->len);
@@ -321,8 +322,9 @@ static bool obey(char *line)
 	else if (!strcmp(word, "take"))
 		taken = number;
 	else if (!strcmp(word, "scan")) {
-		if (netdev_scan(nd, number, &err))
+		if (netdev_scan(nd, &err))
 			printf("error %s\n", err.text);
+		netdev_look(nd, number ? UINT_MAX : 0);
 	} else if (!strcmp(word, "stats"))
 		show_stats();
 	else if (!strcmp(word, "slots"))

@@ -130,7 +130,7 @@ static bool expect_startup(struct expected *e, bool *gss)
 	}
 	length = number(b);
 	code = number(b + 4);
-	if (length < 8 || length > 10000 || (code >> 16 != 3 && (code < 80877102 || code > 80877104))) {
+	if (length < 8 || length > 10004 || (code >> 16 != 3 && (code < 80877102 || code > 80877104))) {
 		stop(e, *gss ? "opaque 71\n" : "gap 1\n", !*gss);
 		return false;
 	}
@@ -260,7 +260,7 @@ static void run(struct frame_items *f, const struct input *in, const uint8_t *by
 	for (unsigned i = cut ? 0 : in->cuts; i <= in->cuts; i++)
 		for (; at < in->at[i]; at += n) {
 			n = in->at[i] - at;
-			n = how == FRAME_OF_KEPT ? min_of(n, FRAME_CHUNK) : n;
+			n = how == FRAME_OF_KEPT ? min_of(n, FRAME_KEPT) : n;
 			frame_items_feed(f, bytes + at, n, how);
 		}
 	frame_items_text(f);

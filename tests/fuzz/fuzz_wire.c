@@ -4,7 +4,8 @@
  * What the tracker keeps for all connections is nothing when they are gone, and every record that comes out can be read.
  *
  * Input: for each item one byte of flags (1 the server says it, 2 more of it follows, 4 the next record, 8 a record is lost
- * before it, 16 another connection), one that chooses its type, one for its length, then its bytes.
+ * before it, 16 another connection), one that chooses its type, one for its length, then its bytes. A verdict is these
+ * bytes when there are enough, else one that the kernel could send, chosen by the first of them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ struct item {
 	unsigned flags;
 	struct dbf_wire_item head;
 	const uint8_t *bytes;
+	struct dbf_verdict verdict;
 };
 
 enum flag { SERVER = 1, MORE = 2, FLUSH = 4, LOST = 8, OTHER = 16 };
@@ -35,11 +37,32 @@ static void must(bool ok)
 		abort();
 }
 
+static unsigned byte_of(const struct item *item, unsigned i)
+{
+	return i < item->head.captured ? item->bytes[i] : 0;
+}
+
+static void choose_verdict(struct item *item)
+{
+	unsigned b = byte_of(item, 0);
+
+	item->verdict = (struct dbf_verdict){ .gate = b & 1 ? DBF_GATE_WIRE : 0,
+					      .how = (dbf_u16)((b >> 1) % DBF_HOW_MAX),
+					      .action = (dbf_u16)((b >> 4) % DBF_ACTION_MAX),
+					      .why = (dbf_u16)(byte_of(item, 1) % DBF_WHY_MAX),
+					      .slot = byte_of(item, 2) % 4,
+					      .text_len = byte_of(item, 3),
+					      .deadline_ns = byte_of(item, 4) * 100000000ULL };
+	item->head.captured = sizeof(item->verdict);
+	item->bytes = (const uint8_t *)&item->verdict;
+}
+
 static bool next(const uint8_t **at, const uint8_t *end, struct item *item)
 {
 	static const uint8_t client[] = { 'Q', 'P', 'B', 'E', 'D', 'C', 'S', 'H', 'F', 'c', 'f', 'd', 'X',
 					  DBF_WIRE_STARTUP, DBF_WIRE_OPEN, DBF_WIRE_WHO, DBF_WIRE_MORE, DBF_WIRE_GAP,
-					  DBF_WIRE_RESYNC, DBF_WIRE_DOUBT, DBF_WIRE_CLOSE, DBF_WIRE_OPAQUE };
+					  DBF_WIRE_RESYNC, DBF_WIRE_DOUBT, DBF_WIRE_CLOSE, DBF_WIRE_OPAQUE,
+					  DBF_WIRE_VERDICT };
 	static const uint8_t server[] = { '1', '2', '3', 't', 'T', 'n', 'D', 'C', 'I', 's', 'V', 'E', 'Z', 'G', 'H', 'W', 'd',
 					  'c', 'R', 'S', 'K', 'N', DBF_WIRE_ANSWER, DBF_WIRE_OPEN, DBF_WIRE_WHO,
 					  DBF_WIRE_MORE, DBF_WIRE_GAP, DBF_WIRE_RESYNC, DBF_WIRE_DOUBT, DBF_WIRE_CLOSE };
@@ -58,6 +81,8 @@ static bool next(const uint8_t **at, const uint8_t *end, struct item *item)
 	item->head.length = item->head.captured + (p[0] >> 5) * 100U;
 	item->bytes = p + 3;
 	*at = p + 3 + item->head.captured;
+	if (item->head.type == DBF_WIRE_VERDICT && item->head.captured < sizeof(item->verdict))
+		choose_verdict(item);
 	return true;
 }
 
@@ -71,6 +96,7 @@ static uint64_t on_run(void *ctx, const struct pgwire_run *run)
 	for (size_t i = 0; i < run->captured; i++)
 		*touched += (unsigned char)run->text[i];
 	must(run->captured <= run->length || run->flags & PGWIRE_MINIMUM);
+	must(run->mark % 400000000 == 0);
 	return ++*touched;
 }
 
@@ -93,7 +119,13 @@ static void on_loss(void *ctx, enum pgwire_loss why, unsigned ops)
 	*(uint64_t *)ctx += why + ops;
 }
 
-static void track_one(struct pgwire *w, const struct item *item, uint64_t ts)
+static bool on_text(void *ctx, const struct pgwire_run *run)
+{
+	on_run(ctx, run);
+	return *(uint64_t *)ctx % 16;
+}
+
+static void track_one(struct pgwire *w, const struct item *item, uint64_t ts, uint64_t *touched)
 {
 	enum dbf_wire_dir dir = item->flags & SERVER ? DBF_WIRE_SERVER : DBF_WIRE_CLIENT;
 	unsigned char *copy = malloc(item->head.captured + 1U);
@@ -106,6 +138,7 @@ static void track_one(struct pgwire *w, const struct item *item, uint64_t ts)
 	case DBF_WIRE_GAP: pgwire_gap(w, dir, ts); break;
 	case DBF_WIRE_RESYNC: pgwire_resync(w, dir, ts); break;
 	case DBF_WIRE_DOUBT: pgwire_doubt(w, dir); break;
+	case DBF_WIRE_VERDICT: pgwire_mark(w, ts); pgwire_each_text(w, on_text, touched); break;
 	case DBF_WIRE_OPEN: case DBF_WIRE_WHO: case DBF_WIRE_CLOSE: case DBF_WIRE_OPAQUE: break;
 	default: pgwire_feed(w, dir, &item->head, copy, ts); break;
 	}
@@ -127,7 +160,7 @@ static void track(const uint8_t *data, size_t size)
 	w[1] = pgwire_new(&pool, &ops, &touched, true);
 	must(w[0] && w[1]);
 	while (next(&at, end, &item))
-		track_one(w[!!(item.flags & OTHER)], &item, ts += 400000000);
+		track_one(w[!!(item.flags & OTHER)], &item, ts += 400000000, &touched);
 	pgwire_end(w[0], ts);
 	pgwire_free(w[0]);
 	pgwire_free(w[1]);

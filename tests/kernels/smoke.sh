@@ -95,6 +95,8 @@ daemon_starts() {
 	"$DBFENCED" --foreground --policy-dir "$policies" --state-dir "$state" --socket "$ctl" "$@" 2>"$log" &
 	daemon=$!
 	within 180 daemon_ready && kill -0 "$daemon" 2>/dev/null
+}
+
 rig() { # ORDER; its answer goes to the log
 	echo "$1" >&7
 	within 20 grep -q "^ok ${1%% *}\$" /run/smoke/rig
@@ -116,14 +118,14 @@ rig_started() {
 	grep -q '^ok ready$' /run/smoke/rig || ! kill -0 "$rig" 2>/dev/null
 }
 
-case_wire() { # held, then allowed, changed, or the connection ended; nothing of the daemon takes part
-	[ -x /tests/wire_rig ] || { skip wire "wire_rig was not built"; return; }
+case_gate() { # held, then allowed, changed, or the connection ended; nothing of the daemon takes part
+	[ -x /tests/wire_rig ] || { skip gate "wire_rig was not built"; return; }
 	mkfifo /run/smoke/orders
 	/tests/wire_rig /tests/wire_gate.bpf.o /sys/fs/cgroup port=5999 </run/smoke/orders >/run/smoke/rig 2>&1 &
 	rig=$!
 	exec 7>/run/smoke/orders
 	if ! within 120 rig_started || ! kill -0 "$rig" || ! rig 'scan 0'; then
-		fail wire "the rig did not start: $(tail -n 12 /run/smoke/rig)"
+		fail gate "the rig did not start: $(tail -n 12 /run/smoke/rig)"
 		exec 7>&-
 		return
 	fi
@@ -137,8 +139,8 @@ case_wire() { # held, then allowed, changed, or the connection ended; nothing of
 	rig stats
 	exec 7>&-
 	case "$allowed/$denied/$killed/$reason" in
-	*"DROP TABLE aaaa"*/*"blocked_by_policy_smoke"*/"/E"*"blocked by policy smoke"*) ok wire ;;
-	*) fail wire "allowed: $allowed denied: $denied killed: $killed reason: $reason $(tail -n 8 /run/smoke/rig)" ;;
+	*"DROP TABLE aaaa"*/*"blocked_by_policy_smoke"*/"/E"*"blocked by policy smoke"*) ok gate ;;
+	*) fail gate "allowed: $allowed denied: $denied killed: $killed reason: $reason $(tail -n 8 /run/smoke/rig)" ;;
 	esac
 }
 
@@ -215,21 +217,63 @@ case_stop() {
 	fi
 }
 
+tcp() {
+	"$PGBIN/psql" -X -q -At -h 127.0.0.1 -U postgres -d postgres -v VERBOSITY=verbose -c "$1" 2>&1
+}
+
 case_wire() { # over TCP, seen by nothing but the wire's programs; psql asks for encryption first and is refused
-	rm -f "$policies"/*
-	daemon_starts --vantage wire || { fail wire "dbfenced did not get ready: $(tail -n 5 "$log")"; return; }
-	got=$("$PGBIN/psql" -X -q -At -h 127.0.0.1 -U postgres -d postgres -c 'select 42 as kernels_wire' 2>&1)
+	cat >"$policies/kill.yaml" <<'YAML'
+apiVersion: dbfence.dev/v1
+kind: Policy
+metadata:
+  name: kill
+spec:
+  mode: enforce
+  rules:
+    - name: no-truncate
+      when:
+        commands: [TRUNCATE TABLE]
+      action: kill
+YAML
+	daemon_starts --vantage wire --mode enforce --hold-ms 5000 || { fail wire "dbfenced did not get ready: $(tail -n 5 "$log")"; return; }
+	got=$(tcp 'select 42 as kernels_wire')
 	[ "$got" = 42 ] || { fail wire "the client got: $got"; return; }
 	expect_record wire kernels_wire '"vantage": *"wire"' '"outcome": *"executed"' '"rows": *"?1"?[,}]' '"exe": *"[^"]*psql"'
+}
+
+case_wire_hold() {
+	got=$(tcp "select 'drop table' as kernels_wire_hold")
+	[ "$got" = 'drop table' ] || { fail wire_hold "the client got: $got"; return; }
+	expect_record wire_hold kernels_wire_hold '"outcome": *"executed"' '"held_us": *"?[1-9]'
+}
+
+case_wire_reject() {
+	got=$(tcp 'drop table kernels_t')
+	case $got in
+	*42601*blocked_by_policy*) ;;
+	*) fail wire_reject "the client got: $got"; return ;;
+	esac
+	expect_record wire_reject 'drop table kernels_t' '"vantage": *"wire"' '"outcome": *"prevented"'
+}
+
+case_wire_kill() {
+	got=$(tcp 'truncate table kernels_t')
+	case $got in
+	*FATAL*"blocked by policy no_truncate"*) ;;
+	*) fail wire_kill "the client got: $got"; return ;;
+	esac
+	got=$(sql 'select count(*) from kernels_t')
+	[ "$got" = 1 ] || { fail wire_kill "the rows did not survive: $got"; return; }
+	expect_record wire_kill 'truncate table kernels_t' '"vantage": *"wire"' '"outcome": *"prevented"'
 	kill -TERM "$daemon"
 }
 
-daemon_cases="observe reject hold sandbox stop wire"
+daemon_cases="observe reject hold sandbox stop wire wire_hold wire_reject wire_kill"
 mkdir -p /run/smoke
-echo "PLAN 8"
+echo "PLAN 12"
 case_postgres
 case_unit
-case_wire
+case_gate
 if [ $failed = 1 ] || [ ! -x "$DBFENCED" ] || [ ! -x "$DBFENCE" ]; then
 	reason="dbfenced and dbfence are not built"
 	[ $failed = 0 ] || reason="the guest itself does not work"

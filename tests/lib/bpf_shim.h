@@ -56,11 +56,15 @@ struct shim {
 static struct shim shim __attribute__((unused));
 static int ring __attribute__((unused));
 
-enum emit_how { EMIT_LAZY };
+enum emit_how { EMIT_LAZY, EMIT_WAKE = 1, EMIT_RESERVE = 2, EMIT_HOLD = 4 };
+
+struct hash128 {
+	u64 words[2];
+};
 
 static inline bool emit_has_room(u32 how)
 {
-	return how == EMIT_LAZY && !shim.full;
+	return how & EMIT_RESERVE || !shim.full;
 }
 
 static inline u64 emit_wakeup(bool wake)

@@ -55,7 +55,7 @@ static inline void frame_items_bad(struct frame_items *f, const char *why)
 static inline const char *frame_items_own_name(u8 type)
 {
 	static const char *const names[DBF_WIRE_TYPE_MAX] = {
-		"none", "open", "who", "startup", "more", "answer", "opaque", "gap", "resync", "doubt", "close",
+		"none", "open", "who", "startup", "more", "answer", "opaque", "gap", "resync", "doubt", "close", "verdict",
 	};
 
 	return type < DBF_WIRE_TYPE_MAX ? names[type] : NULL;
@@ -261,10 +261,12 @@ static inline void frame_items_feed_skb(struct frame_items *f, const void *bytes
 
 static inline void frame_items_feed_kept(struct frame_items *f, const void *bytes, size_t len)
 {
-	memset(f->kept->bytes, 'Z', FRAME_CHUNK);
-	memcpy(f->kept->bytes + FRAME_CHUNK - len, bytes, len);
+	const struct frame_span which = { .at = (u32)(FRAME_KEPT - len), .end = FRAME_KEPT };
+
+	memset(f->kept->bytes, 'Z', FRAME_KEPT);
+	memcpy(f->kept->bytes + FRAME_KEPT - len, bytes, len);
 	f->rec->judging = 0; /* what is kept was taken already */
-	frame_feed_kept(&f->s, f->rec, f->kept, (u32)(FRAME_CHUNK - len), FRAME_CHUNK);
+	frame_feed_kept(NULL, &f->s, f->rec, f->kept, &which);
 }
 
 /* An item of the kernel side's own. */
@@ -277,7 +279,7 @@ static inline void frame_items_put(struct frame_items *f, u8 type, const void *b
 	frame_item_end(f->rec, len);
 }
 
-/* One packet of @len bytes; at most FRAME_CHUNK when they are @how kept. */
+/* One packet of @len bytes; at most FRAME_KEPT when they are @how kept. */
 static inline void frame_items_feed(struct frame_items *f, const void *bytes, size_t len, enum frame_how how)
 {
 	if (!len)

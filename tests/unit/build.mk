@@ -13,5 +13,5 @@ UNIT_SRC += tests/unit/test_keeper_offer.c
 UNIT_SRC += tests/unit/test_source_urgent.c tests/unit/test_pipeline_overload.c
 UNIT_SRC += tests/unit/test_proto_pgwire.c tests/unit/test_proto_pgwire_model.c tests/unit/test_source_wire.c tests/unit/test_conn_wire.c tests/unit/test_pipeline_wire.c
 UNIT_SRC += tests/unit/test_frame.c
-UNIT_SRC += tests/unit/test_golden_wire.c
+UNIT_SRC += tests/unit/test_conn_wire_verdict.c tests/unit/test_golden_wire.c
 UNIT_SRC += tests/unit/test_enforce_wire_hold.c tests/unit/test_enforce_socket.c

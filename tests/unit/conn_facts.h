@@ -240,7 +240,7 @@ static inline void log_client(void *ctx, struct conn_session *s)
 
 static inline void log_statement(void *ctx, const struct conn_stmt *st)
 {
-	static const char *const gates[] = { "-", "parse", "execute", "executor", "utility", "replication" };
+	static const char *const gates[] = { "-", "parse", "execute", "executor", "utility", "replication", "wire" };
 	static const char *const hows[] = { "-", "cache", "hold", "fail", "screen" };
 	static const char *const actions[] = { "-", "allow", "deny", "kill" };
 	struct feeding *g = ctx;
@@ -267,6 +267,8 @@ static inline void log_statement(void *ctx, const struct conn_stmt *st)
 			   actions[st->verdict.action % DBF_ACTION_MAX]);
 	if (st->has_verdict && st->verdict.how == DBF_HOW_HOLD)
 		buf_printf(&g->log, "/%u", st->verdict.resolver);
+	if (st->has_verdict && st->verdict.withheld)
+		buf_printf(&g->log, " withheld");
 	for (int i = 0; i < CONN_MISSING_MAX; i++)
 		if (st->missing & 1U << i)
 			buf_printf(&g->log, " !%s", conn_missing_name(i));

@@ -2,33 +2,13 @@
 /* conn/wire: records of connections to sessions and statements, alone and beside the server vantage. */
 #include "../lib/test.h"
 
-#include "conn_facts.h"
 #include "core/limits.h"
-#include "wire_records.h"
-
-#define CLIENT (1 << DBF_WIRE_CLIENT)
-#define SERVER (1 << DBF_WIRE_SERVER)
-
-struct fixture {
-	struct feeding out;
-	struct wiring w;
-};
-
-static void feed_table(void *to, const void *record, size_t len)
-{
-	conn_table_feed(to, record, len);
-}
+#include "wire_fixture.h"
 
 static void setup(struct fixture *f)
 {
 	feeding_init(&f->out);
 	wiring_init(&f->w, 0x77, feed_table, f->out.table);
-}
-
-static void expect(struct fixture *f, const char *seen, const char *what)
-{
-	CHECK_MSG(!strcmp(buf_str(&f->out.log), seen), "%s:\n--- got\n%s--- expected\n%s", what, buf_str(&f->out.log), seen);
-	buf_reset(&f->out.log);
 }
 
 static void done(struct fixture *f, unsigned sessions)
@@ -44,7 +24,7 @@ static void test_statements(void)
 
 	setup(&f);
 	wiring_begin(&f.w, CLIENT, 5, 0);
-	expect(&f, "session open\nsession auth_ok\n", "opened by the first ReadyForQuery");
+	expect(&f, "client 5\nsession open\nsession auth_ok\n", "opened by the first ReadyForQuery");
 	wiring_say(&f.w, "> Q(select 1) < T D(1) C(SELECT 1) ZI");
 	expect(&f, "1 simple 'select 1' executed [SELECT 1] rows=1 x1+\n", "one");
 	wiring_say(&f.w, "> Q(a) < E(42601) ZI");
@@ -197,7 +177,7 @@ static void test_merge(void)
 			wiring_begin(&f.w, CLIENT | SERVER, 5, 42);
 		}
 		if (when == 2) { /* its facts were lost until now */
-			expect(&f, "session open\nsession auth_ok\n", "the wire's own");
+			expect(&f, "client 5\nsession open\nsession auth_ok\n", "the wire's own");
 			wiring_say(&f.w, "> Q(a) < C(A) ZI > Q(b)");
 			backend(&f, &facts);
 			expect(&f, "1 simple 'a' executed [A] x1+\nsession close seen at the server\n"
@@ -222,6 +202,14 @@ static void test_merge(void)
 	}
 }
 
+static void add_tcp(struct facts *facts)
+{
+	struct dbf_session open = { .kind = DBF_SESSION_CLIENT, .transport = DBF_TRANSPORT_TCP, .user = "ada" };
+
+	facts->cnt = 0;
+	facts_add(facts, DBF_FACT_OPEN, 0, &open, sizeof(open), NULL, 0);
+}
+
 /* A client behind an address that is translated: the server vantage does not know it, the wire does. */
 static void test_enrich(void)
 {
@@ -242,12 +230,7 @@ static void test_enrich(void)
 	wiring_open(&f.w, &o);
 	wiring_who(&f.w, DBF_WIRE_SERVER, 42, "postgres");
 	wiring_flush(&f.w);
-	facts.cnt = 0;
-	{
-		struct dbf_session open = { .kind = DBF_SESSION_CLIENT, .transport = DBF_TRANSPORT_TCP, .user = "ada" };
-
-		facts_add(&facts, DBF_FACT_OPEN, 0, &open, sizeof(open), NULL, 0);
-	}
+	add_tcp(&facts);
 	backend(&f, &facts);
 	s = conn_table_lookup(f.out.table, f.out.session, 42);
 	if (CHECK(s)) {
@@ -262,7 +245,7 @@ static void test_enrich(void)
 		CHECK_INT(s->client_seen_as.port, 1024);
 		CHECK_INT(s->server_seen_as.addr[15], 99);
 	}
-	expect(&f, "session open\n", "told once");
+	expect(&f, "client 5\nsession open\n", "told once");
 	done(&f, 2);
 }
 
@@ -493,12 +476,60 @@ static void test_evict(void)
 	done(&f, LIMIT_SESSIONS);
 }
 
+/* Who it is is asked for at once, and again when it is another; of what the server vantage tells, only once for that. */
+static void test_who(void)
+{
+	struct dbf_wire_open o = wiring_end(DBF_WIRE_CLIENT, false);
+	static struct facts facts;
+	struct fixture f;
+
+	setup(&f);
+	wiring_open(&f.w, &o);
+	wiring_who(&f.w, DBF_WIRE_CLIENT, 5, "client");
+	wiring_flush(&f.w);
+	expect(&f, "client 5\n", "before it said a word");
+	wiring_who(&f.w, DBF_WIRE_CLIENT, 6, "other");
+	script_start(&f.w.script, 3 << 16, "user\0ada\0", 10);
+	wiring_flush(&f.w);
+	expect(&f, "client 6\n", "before it is opened");
+	o.end = DBF_WIRE_SERVER;
+	wiring_open(&f.w, &o);
+	wiring_who(&f.w, DBF_WIRE_SERVER, 42, "postgres");
+	wiring_flush(&f.w);
+	facts.cnt = 0;
+	add_open(&facts, false);
+	backend(&f, &facts);
+	expect(&f, "session open\n", "handed over");
+	wiring_who(&f.w, DBF_WIRE_CLIENT, 7, "third");
+	wiring_say(&f.w, "< ZI");
+	wiring_who(&f.w, DBF_WIRE_CLIENT, 8, "fourth");
+	wiring_say(&f.w, "> Q(a)");
+	expect(&f, "", "nobody is told of what makes no record");
+	done(&f, 2);
+	/* The other way round: the client's process is first seen when the server's session is there. */
+	setup(&f);
+	o = wiring_end(DBF_WIRE_SERVER, false);
+	wiring_open(&f.w, &o);
+	wiring_who(&f.w, DBF_WIRE_SERVER, 42, "postgres");
+	wiring_flush(&f.w);
+	add_tcp(&facts);
+	backend(&f, &facts);
+	buf_reset(&f.out.log);
+	wiring_who(&f.w, DBF_WIRE_CLIENT, 5, "client");
+	wiring_flush(&f.w);
+	expect(&f, "client 5\n", "the server's session is told");
+	wiring_who(&f.w, DBF_WIRE_CLIENT, 5, "client");
+	wiring_flush(&f.w);
+	expect(&f, "", "once");
+	done(&f, 2);
+}
+
 static const struct test_case cases[] = {
 	{ "statements", test_statements }, { "ends", test_ends },     { "refused", test_refused },
 	{ "opaque", test_opaque },	   { "merge", test_merge },   { "enrich", test_enrich },
 	{ "pooler", test_pooler },	   { "losses", test_losses }, { "doubts", test_doubts },
 	{ "joined", test_joined },	   { "bytes", test_bytes },   { "long_text", test_long_text },
-	{ "any_loss", test_any_loss },	   { "evict", test_evict },
+	{ "any_loss", test_any_loss },	   { "evict", test_evict },   { "who", test_who },
 };
 
 TEST_MAIN(cases)

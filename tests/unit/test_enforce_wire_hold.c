@@ -3,6 +3,7 @@
 #include "enforce/wire_hold.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -115,6 +116,51 @@ static void test_deadman(void)
 	free(stopped);
 }
 
+static bool writing;
+
+/* One statement after the other in slot 0, as the programs do it: every field has the sequence number. */
+static void *write_slots(void *arg)
+{
+	struct dbf_wire_hold *slot = arg;
+
+	for (uint32_t seq = 1; __atomic_load_n(&writing, __ATOMIC_RELAXED); seq++) {
+		__atomic_store_n(&slot->state, DBF_STATE(seq, DBF_WIRE_CLAIMED), __ATOMIC_SEQ_CST);
+		__atomic_store_n(&slot->cookie, seq, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&slot->pid, seq, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&slot->bound_if, seq, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&slot->state, DBF_STATE(seq, DBF_WIRE_HOLD), __ATOMIC_SEQ_CST);
+		__atomic_store_n(&slot->state, DBF_STATE(seq + 1, DBF_WIRE_FREE), __ATOMIC_SEQ_CST);
+	}
+	return NULL;
+}
+
+/* What is read is never half of one statement and half of the next: a socket would be ended that nothing is against. */
+static void test_read(void)
+{
+	struct dbf_wire_hold copy;
+	unsigned whole = 0;
+	pthread_t thread;
+
+	reset();
+	slots[1].state = DBF_STATE(1, DBF_WIRE_CLAIMED);
+	CHECK(!wire_hold_read(&slots[1], &copy));
+	hold(2, 7, true, 9);
+	CHECK(wire_hold_read(&slots[2], &copy) && copy.deadline_ns == 9 && copy.state == DBF_STATE(7, DBF_WIRE_HOLD));
+	writing = true;
+	if (!CHECK(!pthread_create(&thread, NULL, write_slots, &slots[0])))
+		return;
+	for (unsigned i = 0; i < 200000 || (!whole && i < 50000000); i++) {
+		if (!wire_hold_read(&slots[0], &copy) || DBF_STATE_OF(copy.state) != DBF_WIRE_HOLD)
+			continue;
+		whole++;
+		if (!CHECK(copy.cookie == DBF_STATE_SEQ(copy.state) && copy.pid == copy.cookie && copy.bound_if == copy.pid))
+			break;
+	}
+	__atomic_store_n(&writing, false, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	CHECK(whole);
+}
+
 static void test_names_of_states(void)
 {
 	CHECK_STR(wire_hold_state_name(DBF_WIRE_HOLD), "held");
@@ -127,7 +173,7 @@ static void test_names_of_states(void)
 static const struct test_case cases[] = {
 	{ "first_wins", test_first_wins }, { "refuses", test_refuses },
 	{ "name", test_name },		   { "overdue", test_overdue },
-	{ "deadman", test_deadman },
+	{ "deadman", test_deadman }, { "read", test_read },
 	{ "names_of_states", test_names_of_states },
 };
 

@@ -15,7 +15,9 @@ struct heard {
 	struct record_arena arena;
 	Dbfence__Audit__V1__Record *last; /* of the last record */
 	struct msg_who who;
-	unsigned asked, records;
+	struct msg_verdict verdict; /* the last */
+	struct msg_vouch vouch;
+	unsigned asked, records, verdicts, vouches;
 };
 
 static void on_record(void *ctx, const void *body, size_t len)
@@ -31,10 +33,16 @@ static void on_message(void *ctx, uint32_t type, const void *payload, size_t len
 {
 	struct heard *h = ctx;
 
-	if (type != MSG_WHO || !CHECK_INT(len, sizeof(h->who)))
-		return;
-	h->who = *(const struct msg_who *)payload;
-	h->asked++;
+	if (type == MSG_WHO && CHECK_INT(len, sizeof(h->who))) {
+		h->who = *(const struct msg_who *)payload;
+		h->asked++;
+	} else if (type == MSG_VERDICT && CHECK_INT(len, sizeof(h->verdict))) {
+		h->verdict = *(const struct msg_verdict *)payload;
+		h->verdicts++;
+	} else if (type == MSG_VOUCH && CHECK_INT(len, sizeof(h->vouch))) {
+		h->vouch = *(const struct msg_vouch *)payload;
+		h->vouches++;
+	}
 }
 
 static void feed(void *to, const void *record, size_t len)
@@ -235,10 +243,127 @@ static void test_session_bytes(void)
 	done(&h);
 }
 
+/* Generation 3 is what wiring_hold() says. @rules: more of them. */
+static void enforce(struct heard *h, const char *rules)
+{
+	struct policy_report report;
+	struct policy_set *set = NULL;
+	char yaml[1024];
+	struct policy_source source = { .name = "p.yaml", .yaml = yaml };
+
+	source.len = (size_t)snprintf(yaml, sizeof(yaml),
+		"apiVersion: dbfence.dev/v1\nkind: Policy\nmetadata: {name: p}\nspec:\n  mode: enforce\n  on_failure: closed\n"
+		"  rules:\n    - {name: no-drop, when: {effects: [schema_destroy]}, action: deny}\n"
+		"%s", rules);
+	policy_report_init(&report);
+	CHECK_MSG(!policy_set_load(&source, 1, 3, &set, &report), "%s", buf_str(&report.text));
+	if (set)
+		pipeline_set_policy(h->pipeline, set);
+	policy_report_fini(&report);
+}
+
+static void test_verdict(void)
+{
+	struct heard h;
+	struct wiring w;
+
+	setup(&h, &w);
+	enforce(&h, "");
+	wiring_begin(&w, CLIENT, 5, 0);
+	wiring_say(&w, "> Q(drop table t)");
+	wiring_hold(&w, 4, 12);
+	CHECK_INT(h.verdicts, 1);
+	CHECK_INT(h.verdict.action, DBF_ACTION_DENY);
+	CHECK_INT(h.verdict.wire, 1);
+	CHECK_INT(h.verdict.slot, 4);
+	CHECK_INT(h.verdict.slot_seq, 5);
+	CHECK_STR(h.verdict.name, "no-drop");
+	CHECK_INT(h.verdict.key.mode, DBF_MODE_WIRE);
+	CHECK_INT(h.verdict.key.len, 12);
+	CHECK_INT(h.verdict.key.policy_gen, 3);
+	CHECK_INT(h.verdict.remember, 0); /* its client's program is not known yet */
+	wiring_ended(&w, 4, DBF_ACTION_DENY, DBF_BY_KEEPER);
+	wiring_say(&w, "< E(42601) ZI");
+	CHECK_STR(h.last->outcome, "prevented");
+	CHECK_STR(h.last->decision->action, "deny");
+	answer(&h, "/bin/client");
+	wiring_say(&w, "> Q(select 1)");
+	wiring_hold(&w, 5, 8);
+	CHECK_INT(h.verdict.action, DBF_ACTION_ALLOW);
+	CHECK_STR(h.verdict.name, "");
+	CHECK_INT(h.verdict.remember, 1);
+	CHECK(h.verdict.key.identity_class != 0);
+	wiring_say(&w, "> Q(select 2)");
+	wiring_hold(&w, 6, 0);
+	CHECK_INT(h.verdict.remember, 0); /* the kernel has no hash of it */
+	wiring_say(&w, "> Q(select 3) O!");
+	wiring_hold(&w, 7, 8);
+	CHECK_INT(h.verdict.action, DBF_ACTION_DENY); /* it may be another text */
+	done(&h);
+}
+
+/* What was prepared under other policies need not be asked about each time, when all of it is allowed. */
+static void test_vouch(void)
+{
+	static const struct { const char *said, *rules; bool vouched; } cases[] = {
+		{ "> P(s,select 1) P(t,select 2) S < 1 1 ZI > B(,s)", "", true },
+		{ "> P(s,select 1) B(,s) E()", "", true },
+		{ "> P(s,select 1) P(t,drop table t) S < 1 1 ZI > B(,s)", "", false },
+		{ "> P(s,select 1) S < 1 ZI > P(t,drop table t) S B(,s)", "", false },
+		{ "> P(s,select 1) S < 1 ZI > Q(prepare t as x) < C(PREPARE) ZI > B(,s)", "", false },
+		{ "> P(s,select 1) S < G! R! ZI > B(,s)", "", false },
+		{ "> P(s,select a from t) S < 1 ZI > B(,s)", "", true },
+		/* What the session says of itself may be another tomorrow. */
+		{ "> P(s,select a from t) S < 1 ZI > B(,s)",
+		  "    - {name: app, when: {effects: [read]}, unless: {identity: {application_name: [test]}}, action: deny}\n", false },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct heard h;
+		struct wiring w;
+
+		setup(&h, &w);
+		enforce(&h, cases[i].rules);
+		wiring_begin(&w, CLIENT, 5, 0);
+		wiring_say(&w, cases[i].said);
+		wiring_hold(&w, 4, 0);
+		CHECK_MSG(h.verdicts == 1 && h.vouches == cases[i].vouched, "%s: %u verdicts, %u vouches", cases[i].said,
+			  h.verdicts, h.vouches);
+		if (cases[i].vouched) {
+			CHECK_INT(h.vouch.conn, 0x77);
+			CHECK_INT(h.vouch.policy_gen, 3);
+		}
+		done(&h);
+	}
+}
+
+/* Other policies than the kernel's: not for those. And what is denied vouches for nothing. */
+static void test_vouches_not(void)
+{
+	struct dbf_verdict v = { .gate = DBF_GATE_WIRE, .how = DBF_HOW_HOLD, .slot = 1, .slot_seq = 1, .policy_gen = 2 };
+	struct heard h;
+	struct wiring w;
+
+	setup(&h, &w);
+	enforce(&h, "");
+	wiring_begin(&w, CLIENT, 5, 0);
+	wiring_say(&w, "> P(s,select 1) S < 1 ZI > B(,s)");
+	wiring_verdict(&w, &v);
+	wiring_flush(&w);
+	CHECK_INT(h.verdicts, 1);
+	CHECK_INT(h.vouches, 0);
+	wiring_say(&w, "> E() S < 2 C(SELECT 1) ZI > Q(drop table t)");
+	wiring_hold(&w, 2, 0);
+	CHECK_INT(h.verdict.action, DBF_ACTION_DENY);
+	CHECK_INT(h.vouches, 0);
+	done(&h);
+}
+
 static const struct test_case cases[] = {
 	{ "record", test_record },	 { "other_process", test_other_process }, { "translated", test_translated },
 	{ "pooler", test_pooler },	 { "doubt", test_doubt },		   { "session_bytes", test_session_bytes },
-	{ "opaque", test_opaque },
+	{ "opaque", test_opaque },	 { "verdict", test_verdict },		  { "vouch", test_vouch },
+	{ "vouches_not", test_vouches_not },
 };
 
 TEST_MAIN(cases)

@@ -211,6 +211,31 @@ static void test_end(void)
 	script_fini(&s);
 }
 
+static void withheld(const char *said, const char *behind, const char *seen)
+{
+	struct script s;
+
+	script_init(&s, false);
+	script_feed(&s, said);
+	pgwire_mark(s.wire, 7);
+	script_feed(&s, behind);
+	pgwire_withheld(s.wire, 7);
+	script_feed(&s, "> P(,more) B(,) E() S Q(more)");
+	pgwire_end(s.wire, 1);
+	CHECK_STR(buf_str(&s.log), seen);
+	script_fini(&s);
+}
+
+/* The last that could run, whatever was in flight before it; what only follows it is none. */
+static void test_withheld(void)
+{
+	withheld("> Q(a)", "> Q(b)", " +s'a'");
+	withheld("> Q(a) Q(b)", "> X", " +s'a' +s'b'");
+	withheld("> P(,a)", "> B(,) E() S", " +x'a'");
+	withheld("> P(s,a) S < 1 ZI > B(,s)", "> E() S", " ZI +x[s]'a'");
+	withheld("> P(,a) B(,) E() P(,b)", "", " +x'a' +x'b'");
+}
+
 static void pending(const char *said, const char *text, uint32_t flags)
 {
 	struct pgwire_run run;
@@ -242,10 +267,132 @@ static void test_pending(void)
 	pending("> P(s,a) S < 1 ZI > G! R! B(,s)", "a", PGWIRE_DOUBTFUL);
 	pending("> P(s,a) S < 1 ZI > B(,s) O! E()", "a", PGWIRE_OVERLAP);
 	pending("> E(cursor)", "", PGWIRE_NAMELESS);
+	pending("> P(s,a)", "a", 0);
+	pending("> P(s,a) B(,s) E() S P(s,b)", "b", 0);
+	pending("> F", "", 0);
+	pending("> Q(a) F", "", 0);
 	script_init(&s, false);
 	script_feed(&s, "> Q(a) S");
 	CHECK(!pgwire_pending_text(s.wire, &run));
 	script_fini(&s);
+}
+
+/* Behind a Sync it is not skipped when what it builds on fails: then it runs what stood there before. */
+static void test_pending_later(void)
+{
+	pending("> P(s,a) S < 1 ZI > P(s,b) S B(,s)", "b", PGWIRE_DOUBTFUL);
+	pending("> P(s,a) S < 1 ZI > P(s,b) S B(,s) E()", "b", PGWIRE_DOUBTFUL);
+	pending("> P(s,a) S P(s,b) S B(,s)", "b", PGWIRE_DOUBTFUL);
+	pending("> P(s,a) S < 1 ZI > P(s,b) B(,s) E()", "b", 0);
+	pending("> P(s,a) S B(,s)", "a", 0);
+	pending("> P(,a) S < 1 ZI > P(,b) S B(,)", "b", PGWIRE_DOUBTFUL);
+	pending("> P(s,a) P(t,b) B(p,s) S < 1 1 2 ZT > B(p,t) S E(p)", "b", PGWIRE_DOUBTFUL);
+	pending("> P(t,b) S < 1 ZT > B(p,t) S E(p)", "b", 0);
+	pending("> Q(x) < C(PREPARE) ZI > P(s,b) S B(,s)", "b", PGWIRE_DOUBTFUL);
+}
+
+static uint64_t mark_run(void *ctx, const struct pgwire_run *r)
+{
+	struct script *s = ctx;
+
+	buf_printf(&s->log, " %.*s:%llu", (int)r->captured, r->text, (unsigned long long)r->mark);
+	return ++s->handles;
+}
+
+/* @said, with a mark from 1 on the message in front of each '#'; what runs with which. */
+static void marked(const char *said, bool end, const char *want)
+{
+	static const struct pgwire_ops ops = { .startup = script_startup, .run = mark_run, .reply = script_reply,
+					       .loss = script_loss };
+	char line[256], *at = line, *hash;
+	uint64_t mark = 0;
+	struct script s;
+
+	script_init(&s, false);
+	pgwire_free(s.wire);
+	s.wire = pgwire_new(&s.pool, &ops, &s, false);
+	if (!CHECK(s.wire))
+		return;
+	snprintf(line, sizeof(line), "%s", said);
+	for (; (hash = strchr(at, '#')); at = hash + 1) {
+		*hash = '\0';
+		script_feed(&s, at);
+		pgwire_mark(s.wire, ++mark);
+	}
+	script_feed(&s, at);
+	if (end)
+		pgwire_end(s.wire, 1);
+	CHECK_MSG(!strcmp(buf_str(&s.log), want), "%s:\n got%s\nwant%s", said, buf_str(&s.log), want);
+	script_fini(&s);
+}
+
+static void test_marks(void)
+{
+	marked("> Q(a)# < C(A) ZI", false, " a:1 C(A) ZI");
+	marked("> Q(a) Q(b)# Q(c) < C(A) ZI C(B) ZI C(C) ZI", false, " a:0 C(A) ZI b:1 C(B) ZI c:0 C(C) ZI");
+	marked("> P(,a)# < E(42601) > S < ZI", false, " a:1 E(42601) ZI");
+	/* It was let go: it belongs to what then runs, once. */
+	marked("> P(s,a)# B(,s) E() S < 1 2 C(A) ZI > B(,s) E() S < 2 C(A) ZI", false, " a:1 C(A) ZI a:0 C(A) ZI");
+	marked("> P(s,a)# B(,s)# E()# S < 1 2 C(A) ZI", false, " a:3 C(A) ZI");
+	marked("> P(s,a)# B(,s)# E() S < 1 2 C(A) ZI", false, " a:2 C(A) ZI");
+	marked("> P(s,a) S < 1 ZI > B(,s)# < E(08P01) > S < ZI", false, " ZI a:1 E(08P01) ZI");
+	marked("> P(s,a)# P(s,b) B(,s) E() S < 1 1 2 C(A) ZI", false, " b:0 C(A) ZI");
+	marked("> F# < V ZI", false, " :1 V ZI");
+	/* The connection ends at what was stopped. */
+	marked("> Q(a)#", true, " a:1");
+	marked("> P(,a)#", true, " a:1");
+	marked("> P(,a) B(,)#", true, " a:1");
+	marked("> P(,a)# B(,) E() S", true, " a:1");
+	marked("> P(,a)", true, "");
+	marked("> Q(x) P(,a)# G! R!", false, " x:0 a:1");
+	marked("#", true, "");
+}
+
+struct gathered {
+	char text[256];
+	unsigned most;
+};
+
+static bool gather(void *ctx, const struct pgwire_run *run)
+{
+	struct gathered *g = ctx;
+	size_t at = strlen(g->text);
+
+	snprintf(g->text + at, sizeof(g->text) - at, "%s=%.*s%s%s ", run->name, (int)run->captured, run->text,
+		 run->flags & PGWIRE_NAMELESS ? "?" : "", run->flags & PGWIRE_DOUBTFUL ? "~" : "");
+	return --g->most;
+}
+
+static void each(const char *said, unsigned most, bool all, const char *want)
+{
+	struct gathered g = { .most = most };
+	struct script s;
+
+	script_init(&s, false);
+	script_feed(&s, said);
+	CHECK_MSG(pgwire_each_text(s.wire, gather, &g) == all, "%s", said);
+	CHECK_MSG(!strcmp(g.text, want), "%s: got '%s'", said, g.text);
+	script_fini(&s);
+}
+
+/* All that can still be run without another text; and when that is not known, nothing is all. */
+static void test_each_text(void)
+{
+	each("> Q(a) < C(A) ZI", 9, true, "");
+	each("> P(s,a) S < 1 ZI", 9, true, "s=a ");
+	each("> P(,a) S < 1 ZI > P(s,b)", 9, true, "=a s=b ");
+	each("> P(s,a) S < E(42601) ZI", 9, true, "");
+	each("> P(s,a) S < 1 ZI > C(S,s) S < 3 ZI", 9, true, "");
+	each("> P(s,a) S < 1 ZI > C(S,s) S", 9, true, "s=a ");
+	/* A portal goes on with a text whose name is gone. */
+	each("> Q(begin) < C(BEGIN) ZT > P(s,a) B(p,s) C(S,s) S < 1 2 3 ZT", 9, true, "s=a ");
+	each("> Q(begin) < C(BEGIN) ZT > P(s,a) B(p,s) C(S,s) S < 1 2 3 ZT > Q(c) < C(COMMIT) ZI", 9, true, "");
+	each("> P(s,a) S < 1 ZI > B(,s) S < 2 ZT", 1, false, "s=a ");
+	each("> P(s,a) S < 1 ZI > P(t,b)", 1, false, "s=a ");
+	each("> Q(prepare t as x) < C(PREPARE) ZI", 9, false, "");
+	each("> P(s,a) S < 1 ZI > G! R!", 9, false, "");
+	/* The server's words were lost: whether it took it is not known. */
+	each("> P(s,a) S < G! R!", 9, true, "s=a~ ");
 }
 
 static void test_bytes(void)
@@ -331,8 +478,9 @@ static const struct test_case cases[] = {
 	{ "simple", test_simple },	     { "extended", test_extended },	{ "copies", test_copies },
 	{ "losses", test_losses },	     { "doubts", test_doubts },		{ "joined", test_joined },
 	{ "startup", test_startup },	     { "end", test_end },		{ "pending", test_pending },
+	{ "pending_later", test_pending_later }, { "marks", test_marks },	{ "each_text", test_each_text },
 	{ "bytes", test_bytes },	     { "text_limits", test_text_limits }, { "queue_limit", test_queue_limit },
-	{ "name_limit", test_name_limit },
+	{ "name_limit", test_name_limit },   { "withheld", test_withheld },
 };
 
 TEST_MAIN(cases)

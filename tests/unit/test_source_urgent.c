@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "dbfence/abi/wire.h"
 #include "source/urgent.h"
 
 #define RING_BYTES 65536
@@ -53,16 +54,14 @@ static void rig_stop(void)
 	close(rig.fd);
 }
 
-/* A record of @session, numbered by its seq. */
-static void put(char session, uint32_t seq, uint16_t flags, uint32_t head_flags, size_t len)
+static void put_record(const void *bytes, uint32_t head_flags, size_t len)
 {
-	struct dbf_batch b = { .abi = DBF_ABI_VERSION, .flags = flags, .session = (uint64_t)session, .tgid = 1, .seq = seq };
 	unsigned char *data = rig.pages + 2 * page();
 	uint32_t head = (uint32_t)len | head_flags;
 	unsigned char record[4096] = { 0 };
 
 	memcpy(record, &head, sizeof(head));
-	memcpy(record + 8, &b, sizeof(b) < len ? sizeof(b) : len);
+	memcpy(record + 8, bytes, len);
 	for (size_t i = 0; i < ((8 + len + 7) & ~7UL); i++) {
 		size_t at = (rig.producer + i) & (RING_BYTES - 1);
 
@@ -70,6 +69,23 @@ static void put(char session, uint32_t seq, uint16_t flags, uint32_t head_flags,
 	}
 	rig.producer += (8 + len + 7) & ~7UL;
 	*(uint64_t *)(void *)(rig.pages + page()) = rig.producer;
+}
+
+/* A record of @session, numbered by its seq. */
+static void put(char session, uint32_t seq, uint16_t flags, uint32_t head_flags, size_t len)
+{
+	struct dbf_batch b = { .abi = DBF_ABI_VERSION, .flags = flags, .session = (uint64_t)session, .tgid = 1, .seq = seq };
+
+	put_record(&b, head_flags, len);
+}
+
+/* Of a connection: its name in capitals. */
+static void put_wire(char conn, int dir, uint32_t seq, uint16_t flags)
+{
+	struct dbf_wire w = { .abi = DBF_WIRE_ABI, .len = sizeof(w), .flags = flags, .conn = (uint64_t)(conn - 'A' + 'a'),
+			      .dir = (uint8_t)dir, .seq = seq };
+
+	put_record(&w, 0, sizeof(w));
 }
 
 static void put_plain(char session, uint32_t seq)
@@ -85,10 +101,13 @@ static void put_held(char session, uint32_t seq, uint16_t more)
 static void see(void *ctx, const void *record, size_t len)
 {
 	const struct dbf_batch *b = record;
+	const struct dbf_wire *w = record;
 	size_t at = strlen(rig.seen);
 
 	(void)ctx;
-	if (len < sizeof(*b))
+	if (len >= sizeof(*w) && w->abi == DBF_WIRE_ABI)
+		snprintf(rig.seen + at, sizeof(rig.seen) - at, "%c%c%u ", (char)w->conn - 'a' + 'A', w->dir ? '<' : '>', w->seq);
+	else if (len < sizeof(*b))
 		snprintf(rig.seen + at, sizeof(rig.seen) - at, "short ");
 	else
 		snprintf(rig.seen + at, sizeof(rig.seen) - at, "%c%u ", (char)b->session, b->seq);
@@ -115,6 +134,23 @@ static void test_held_first(void)
 	drain();
 	CHECK_STR(rig.seen, "b0 b1 a0 a1 a2 a3 b2 ");
 	CHECK_INT(ring_backlog(rig.ring), 0);
+	rig_stop();
+}
+
+/* A connection's records, both directions in their order, before what is anybody else's; a session of the same name is another. */
+static void test_wire(void)
+{
+	rig_start(0);
+	put_plain('a', 0);
+	put_wire('A', 1, 0, 0);
+	put_wire('B', 0, 0, 0);
+	put_wire('A', 0, 0, 0);
+	put_wire('A', 0, 1, DBF_BATCH_HOLD);
+	put_wire('A', 0, 2, 0);
+	put_held('a', 1, 0);
+	put_wire('B', 0, 1, DBF_BATCH_HOLD | DBF_BATCH_HOLD_LONG);
+	drain();
+	CHECK_STR(rig.seen, "A<0 A>0 A>1 a0 a1 B>0 B>1 A>2 ");
 	rig_stop();
 }
 
@@ -198,6 +234,7 @@ static void test_wraps(void)
 static const struct test_case cases[] = {
 	{ "held_first", test_held_first },	   { "short_before_long", test_short_before_long },
 	{ "own_order", test_own_order },	   { "comes_meanwhile", test_comes_meanwhile },
+	{ "wire", test_wire },
 	{ "odd_records", test_odd_records },	   { "wraps", test_wraps },
 };
 

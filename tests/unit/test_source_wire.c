@@ -63,6 +63,7 @@ static void sample(struct record *r)
 	add(r, DBF_WIRE_WHO, sizeof(struct dbf_wire_who));
 	add(r, 'Q', 13);
 	add(r, DBF_WIRE_MORE, 1);
+	add(r, DBF_WIRE_VERDICT, sizeof(struct dbf_verdict));
 	add(r, 'Z', 0);
 }
 
@@ -72,7 +73,7 @@ static void test_items(void)
 	struct record r;
 
 	sample(&r);
-	CHECK_INT(walk(&r, r.len, &opened, &bad), 5);
+	CHECK_INT(walk(&r, r.len, &opened, &bad), 6);
 	CHECK(opened && !bad);
 	begin(&r);
 	CHECK_INT(walk(&r, r.len, &opened, &bad), 0);
@@ -114,7 +115,7 @@ static void test_cuts(void)
 		uint32_t n = (uint32_t)len;
 
 		memcpy(r.bytes + offsetof(struct dbf_wire, len), &n, sizeof(n));
-		CHECK(walk(&r, len, &opened, &bad) < 5 || len + 7 >= full);
+		CHECK(walk(&r, len, &opened, &bad) < 6 || len + 7 >= full);
 		CHECK_INT(opened, len >= sizeof(struct dbf_wire));
 	}
 }
@@ -125,7 +126,8 @@ static void test_lies(void)
 		uint8_t type;
 		uint16_t captured;
 	} lies[] = { { DBF_WIRE_NONE, 0 }, { DBF_WIRE_TYPE_MAX, 0 }, { 31, 0 },
-		     { DBF_WIRE_OPEN, sizeof(struct dbf_wire_open) - 1 }, { DBF_WIRE_WHO, sizeof(struct dbf_wire_who) - 1 } };
+		     { DBF_WIRE_OPEN, sizeof(struct dbf_wire_open) - 1 }, { DBF_WIRE_WHO, sizeof(struct dbf_wire_who) - 1 },
+		     { DBF_WIRE_VERDICT, sizeof(struct dbf_verdict) - 1 }, { DBF_WIRE_VERDICT, 0 } };
 	uint16_t beyond = 9;
 	bool opened, bad;
 	struct record r;

@@ -109,6 +109,42 @@ static inline void wiring_note(struct wiring *w, int dir, uint8_t type, uint32_t
 	wiring_item(w, dir, &item, NULL);
 }
 
+/* About the message before it. */
+static inline void wiring_verdict(struct wiring *w, const struct dbf_verdict *v)
+{
+	struct dbf_wire_item item = { .type = DBF_WIRE_VERDICT, .captured = sizeof(*v) };
+
+	wiring_item(w, DBF_WIRE_CLIENT, &item, v);
+}
+
+/* The message before is held in @slot, with sequence @slot + 1; @hashed bytes of it were. */
+static inline void wiring_hold(struct wiring *w, uint32_t slot, uint32_t hashed)
+{
+	struct dbf_verdict v = { .gate = DBF_GATE_WIRE, .how = DBF_HOW_HOLD, .slot = slot, .slot_seq = slot + 1,
+				 .policy_gen = 3, .text_len = hashed, .hash = { 11, 12 }, .deadline_ns = w->ts + 9000 };
+
+	wiring_verdict(w, &v);
+	wiring_flush(w);
+}
+
+static inline void wiring_decided(struct wiring *w, uint16_t how, uint16_t action)
+{
+	struct dbf_verdict v = { .gate = DBF_GATE_WIRE, .how = how, .action = action, .why = DBF_WHY_KEEPER_SILENT,
+				 .policy_gen = 3 };
+
+	wiring_verdict(w, &v);
+	wiring_flush(w);
+}
+
+static inline void wiring_ended(struct wiring *w, uint32_t slot, uint16_t action, uint16_t by)
+{
+	struct dbf_verdict v = { .how = DBF_HOW_HOLD, .action = action, .why = by, .slot = slot, .slot_seq = slot + 1,
+				 .deadline_ns = w->ts + 7000 };
+
+	wiring_verdict(w, &v);
+	wiring_flush(w);
+}
+
 static inline void wiring_say(struct wiring *w, const char *line)
 {
 	script_feed(&w->script, line);

@@ -70,12 +70,16 @@ static void print_servers(const json_t *status)
 	json_t *s, *h;
 
 	printf("servers:\n");
-	if (!json_array_size(json_object_get(status, "servers")))
+	if (!flag(status, "server_vantage"))
+		printf("  not observed (--vantage)\n");
+	else if (!json_array_size(json_object_get(status, "servers")))
 		printf("  none runs on this node\n");
 	json_array_foreach(json_object_get(status, "servers"), i, s)
 	{
 		printf("  PostgreSQL %s  %s  %s\n", text(s, "version"), text(s, "exe"),
-		       flag(s, "covered") ? "covered" : "NOT COVERED");
+		       flag(s, "covered")		  ? "covered"
+		       : flag(status, "server_vantage") ? "NOT COVERED"
+							: "not observed");
 		if (*text(s, "problem"))
 			printf("    %s\n", text(s, "problem"));
 		json_array_foreach(json_object_get(s, "hooks"), k,
@@ -100,6 +104,26 @@ static void print_servers(const json_t *status)
 			printf("may be enforced, at most %lld held at once\n",
 			       number(s, "max_holds"));
 	}
+}
+
+static void print_wire(const json_t *status)
+{
+	const json_t *w = json_object_get(status, "wire");
+	const char *cgroup = text(w, "cgroup");
+
+	if (!flag(w, "followed")) {
+		printf("wire: not followed (--vantage)\n");
+		return;
+	}
+	printf("wire: clear-text connections of %s%s are followed\n", *cgroup ? "cgroup " : "this node", cgroup);
+	if (!flag(w, "enforced"))
+		return;
+	printf("  enforced on %lld network devices in %lld namespaces\n", number(w, "devices"),
+	       number(w, "namespaces"));
+	if (number(w, "devices_behind") || number(w, "devices_failed"))
+		printf("  NOT COVERED: %lld devices where another program comes first, %lld that take no program; what is "
+		       "denied does not leave by them\n",
+		       number(w, "devices_behind"), number(w, "devices_failed"));
 }
 
 static void print_policy(const json_t *status)
@@ -127,6 +151,7 @@ static void print_status(const json_t *status)
 		printf("  %-9s pid %lld\n", text(v, "role"), number(v, "pid"));
 	print_policy(status);
 	print_servers(status);
+	print_wire(status);
 	printf("counters:\n");
 	json_object_foreach(json_object_get(status, "counters"), name, v) if (json_integer_value(v))
 		printf("  %-26s %lld\n", name, (long long)json_integer_value(v));
@@ -186,8 +211,8 @@ static void print_promises(const json_t *status)
 	       !kernel_releases_holds() ? "the next start, at the latest by 'dbfence disarm'"
 	       : kernel_has_task_work() ? "the kernel, within 100 ms of their deadline"
 					: "the kernel after their deadline, late on an idle node");
-	printf("not covered here: databases on other nodes, and servers whose hooks are listed as "
-	       "missing\n");
+	printf("not covered here: encrypted connections to databases on other nodes, and servers whose hooks are "
+	       "listed as missing\n");
 	if (lost)
 		printf("LOSSES: %lld executions were not recorded; the journal's gap records say "
 		       "when\n",
@@ -221,10 +246,11 @@ int cli_doctor(const struct cli *cli, int argc, char **argv)
 	} else {
 		print_policy(status);
 		print_servers(status);
+		print_wire(status);
 		print_promises(status);
 	}
 	json_array_foreach(json_object_get(status, "servers"), i, s) healthy =
-		healthy && flag(s, "covered");
+		healthy && (flag(s, "covered") || !flag(status, "server_vantage"));
 	json_decref(status);
 	return healthy ? CLI_DONE : CLI_NEGATIVE;
 }

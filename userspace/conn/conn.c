@@ -38,7 +38,7 @@ const char *conn_evidence_name(enum conn_evidence evidence)
 {
 	static const char *const names[CONN_EVIDENCE_MAX] = {
 		"completion",  "error",		"executor_entry",    "utility_entry",
-		"reject_sent", "session_ended", "no_execution_seen", "enclosing_statement_ended"
+		"reject_sent", "session_ended", "no_execution_seen", "enclosing_statement_ended", "never_sent"
 	};
 
 	return evidence < CONN_EVIDENCE_MAX ? names[evidence] : "";
@@ -745,6 +745,14 @@ void conn_table_feed(struct conn_table *t, const void *record, size_t len)
 	}
 	if (it.bad)
 		t->counters.bad_records++;
+}
+
+bool conn_is_ascii(const struct conn_stmt *stmt)
+{
+	for (size_t i = 0; i < stmt->captured; i++)
+		if ((unsigned char)stmt->text[i] >= 0x80)
+			return false;
+	return true;
 }
 
 const struct conn_counters *conn_table_counters(const struct conn_table *t)

@@ -65,6 +65,7 @@ enum conn_evidence {
 	CONN_SAW_EXIT,
 	CONN_SAW_NO_EXECUTION,
 	CONN_SAW_PARENT_END,
+	CONN_SAW_WITHHELD,
 	CONN_EVIDENCE_MAX
 };
 
@@ -103,7 +104,8 @@ struct conn_verdict {
 	uint64_t hash[2];
 	uint32_t hashed_len; /* 0: not hashed by the kernel */
 	uint32_t mode;	     /* of the kernel's key: how the text was read, and DBF_MODE_ESCAPES */
-	bool signalled;
+	bool signalled; /* the reject was made: a signal, or the message was changed on its way */
+	bool withheld;	/* it never left its client */
 };
 
 /* Reasons for which a text may not be what ran: nothing is known of what it does. */
@@ -123,6 +125,7 @@ struct conn_stmt {
 	size_t captured;
 	uint64_t length;
 	bool length_is_minimum;
+	bool elsewhere;	     /* of a hold: the other vantage judges it */
 	bool began;	     /* an executor or utility entry was seen for it */
 	enum dbf_exec_op op; /* of its first execution */
 	bool modifying_cte;
@@ -244,6 +247,16 @@ void conn_table_free(struct conn_table *t);
 
 /* One ring record. Whatever it holds, the table stays sound; what makes no sense is counted. */
 void conn_table_feed(struct conn_table *t, const void *record, size_t len);
+
+typedef bool (*conn_text_fn)(void *ctx, const struct conn_stmt *stmt);
+/*
+ * Every text that connection @s has prepared, until @fn says false. True when @fn never did and nothing can be prepared
+ * that is not known. The statement is valid during the call.
+ */
+bool conn_wire_each_prepared(struct conn_table *t, struct conn_session *s, conn_text_fn fn, void *ctx);
+
+/* Its text means the same in every client_encoding. */
+bool conn_is_ascii(const struct conn_stmt *stmt);
 
 /* NULL when unknown. */
 struct conn_session *conn_table_lookup(struct conn_table *t, uint64_t start, uint32_t tgid);

@@ -58,6 +58,7 @@ void message_parse_complete(const char *bytes, size_t len, char *tag, size_t cap
 		if (!strncmp(tag, counted[i], strlen(counted[i]))) {
 			*rows = count;
 			*rows_known = true;
+			return;
 		}
 }
 

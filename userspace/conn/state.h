@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private to conn/: a session's moving parts, shared by conn.c (table), stmt.c (life cycle),
+/* Private to conn/: a session's moving parts, shared by conn.c (table), stmt.c (life cycle), outcome.c and
  * reply.c (backend messages). */
 #ifndef DBFENCE_CONN_STATE_H
 #define DBFENCE_CONN_STATE_H
@@ -146,6 +146,14 @@ bool stmt_is_background(const struct conn_session *s);
 /* Forget what could not be followed: after a loss. */
 void stmt_mark_gap(struct conn_session *s);
 void stmt_procedure_xact(struct conn_table *t, struct conn_session *s, bool commit, uint64_t ts);
+
+/* outcome.c */
+/* It was to be stopped, and that was done: by a signal, or on the wire. */
+bool outcome_rejected(const struct stmt *st);
+/* Fills in the outcome and the evidence. @session_end: nothing more is seen of its session. */
+void outcome_decide(struct stmt *st, bool session_end);
+/* The same of one that ran inside @top, which was decided. */
+void outcome_decide_nested(struct stmt *st, const struct stmt *top);
 
 /* reply.c */
 void reply_begin(struct conn_table *t, struct conn_session *s, const struct dbf_reply *r,

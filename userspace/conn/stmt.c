@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The life of a statement: made from a text or an execution, joined by replies and verdicts, ended
- * with the cycle. The outcome is decided here, from what was seen.
+ * with the cycle.
  */
 #include "conn/state.h"
 
@@ -438,97 +438,6 @@ void stmt_add_part(struct stmt *st, const char *tag, uint64_t rows, bool rows_kn
 	strncpy(part->tag, tag, sizeof(part->tag) - 1);
 }
 
-static bool rejected(const struct stmt *st)
-{
-	const struct conn_verdict *v = &st->pub.verdict;
-
-	return st->pub.has_verdict && v->signalled &&
-	       (v->action == DBF_ACTION_DENY || v->action == DBF_ACTION_KILL);
-}
-
-static bool is_cancel(const char *sqlstate)
-{
-	return !strcmp(sqlstate, "57014") || !strcmp(sqlstate, "57P01");
-}
-
-static bool rejected_inside(const struct stmt *st)
-{
-	for (unsigned i = 0; i < st->nested_cnt; i++)
-		if (rejected(st->nested[i]))
-			return true;
-	return false;
-}
-
-/*
- * What the reject did, when there was one and the statement ended in an error or with its session.
- * The executor checks for interrupts before it touches a row, so a reject at its entry is still
- * before the beginning.
- */
-static enum conn_outcome outcome_rejected(const struct stmt *st, bool session_end)
-{
-	enum dbf_gate gate = st->pub.verdict.gate;
-
-	if (!is_cancel(st->pub.sqlstate) && !(session_end && !st->pub.sqlstate[0]))
-		return CONN_FAILED; /* it failed first, by itself */
-	if (!st->pub.began ||
-	    (gate == DBF_GATE_EXECUTOR && !st->pub.part_cnt && st->pub.executions <= 1))
-		return CONN_PREVENTED;
-	return CONN_CANCELLED;
-}
-
-static void decide(struct stmt *st, bool session_end)
-{
-	struct conn_stmt *p = &st->pub;
-	bool error = p->sqlstate[0] != '\0', inside = rejected_inside(st);
-
-	p->evidence |= (error ? 1U << CONN_SAW_ERROR : 0) | (p->part_cnt ? 1U << CONN_SAW_TAG : 0) |
-		       (session_end ? 1U << CONN_SAW_EXIT : 0) |
-		       (rejected(st) || (error && inside) ? 1U << CONN_SAW_REJECT : 0) |
-		       (p->began || p->session->vantage == CONN_WIRE ? 0 : 1U << CONN_SAW_NO_EXECUTION);
-	if (rejected(st) && (error || (session_end && st->state != STMT_DONE)))
-		p->outcome = outcome_rejected(st, session_end);
-	else if (is_cancel(p->sqlstate) && inside)
-		p->outcome = CONN_CANCELLED;
-	else if (error)
-		p->outcome = CONN_FAILED;
-	else if (st->state == STMT_DONE || st->state == STMT_SUSPENDED || st->empty_query)
-		p->outcome = CONN_EXECUTED;
-	else if (p->missing & 1U << CONN_MISSING_GAP)
-		p->outcome = CONN_UNKNOWN;
-	else if (session_end)
-		p->outcome = CONN_ABORTED;
-	else
-		p->outcome = CONN_UNKNOWN;
-}
-
-static void decide_nested(struct stmt *st, const struct stmt *top)
-{
-	struct conn_stmt *p = &st->pub;
-	bool error = p->sqlstate[0] != '\0';
-	bool session_end = top->pub.evidence & 1U << CONN_SAW_EXIT;
-
-	p->evidence |= (error ? 1U << CONN_SAW_ERROR : 0) |
-		       (rejected(st) ? 1U << CONN_SAW_REJECT : 0) |
-		       (p->began ? 0 : 1U << CONN_SAW_NO_EXECUTION) | 1U << CONN_SAW_PARENT_END;
-	if (rejected(st) &&
-	    (error || top->pub.sqlstate[0] || top->pub.outcome == CONN_ABORTED ||
-	     top->pub.outcome == CONN_PREVENTED || top->pub.outcome == CONN_CANCELLED)) {
-		if (!error)
-			memcpy(p->sqlstate, top->pub.sqlstate, sizeof(p->sqlstate));
-		p->outcome = outcome_rejected(st, session_end);
-	} else if (error) {
-		p->outcome = CONN_FAILED;
-	} else if (!p->began || top->state == STMT_LOST) {
-		p->outcome = CONN_UNKNOWN;
-	} else if (top->pub.outcome == CONN_ABORTED) {
-		p->outcome = CONN_ABORTED;
-	} else {
-		p->outcome = CONN_EXECUTED;
-	}
-	p->executions = p->began && !p->executions ? 1 : p->executions;
-	p->missing |= top->pub.missing & 1U << CONN_MISSING_GAP;
-}
-
 static void hand_out(struct conn_table *t, struct stmt *st)
 {
 	t->counters.statements++;
@@ -539,9 +448,9 @@ static void hand_out(struct conn_table *t, struct stmt *st)
 
 		/* A text that was only parsed inside is an attribute of its parent, unless it
 		 * failed or was rejected. */
-		if (!n->pub.began && !n->pub.sqlstate[0] && !rejected(n))
+		if (!n->pub.began && !n->pub.sqlstate[0] && !outcome_rejected(n))
 			continue;
-		decide_nested(n, st);
+		outcome_decide_nested(n, st);
 		t->counters.nested++;
 		t->ops.statement(t->ctx, &n->pub);
 	}
@@ -676,7 +585,7 @@ static void end_record(struct conn_table *t, struct conn_session *s, struct stmt
 	st->pub.closes_xact = e->alone && st == e->last;
 	st->pub.xact_committed = e->fate == CONN_XACT_COMMITTED;
 	st->pub.xid = st->pub.xact == number ? cs->xact.xid : 0;
-	decide(st, !e->status);
+	outcome_decide(st, !e->status);
 	hand_out(t, st);
 	if (cs->xact_open && !(e->xact_ends && st == e->last) && xact_ended_by(&st->pub, &fate)) {
 		xact_end(t, s, st->pub.end_ns, fate);

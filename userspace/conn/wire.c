@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "conn/message.h"
+#include "conn/wire_verdict.h"
 #include "core/clock.h"
 #include "source/wire.h"
 
@@ -255,6 +256,7 @@ void conn_wire_forget(struct conn_table *t, struct conn_session *s)
 	opaque_unlink(w);
 	peers_drop_wire(t->peers, w->server_peer, w);
 	pgwire_free(w->protocol);
+	free(w->verdicts);
 	free(w);
 }
 
@@ -304,13 +306,8 @@ static void set_text(struct conn_table *t, struct stmt *st, const struct pgwire_
 /* Bytes that are not ASCII mean what the session's client_encoding says, which is only ours when it is UTF-8. */
 static void doubt_encoding(const struct conn_wire *w, struct stmt *st)
 {
-	if (w->utf8 || st->pub.missing & CONN_MISSING_DOUBT)
-		return;
-	for (size_t i = 0; i < st->pub.captured; i++)
-		if ((unsigned char)st->pub.text[i] >= 0x80) {
-			st->pub.missing |= 1U << CONN_MISSING_ENCODING;
-			return;
-		}
+	if (!w->utf8 && !(st->pub.missing & CONN_MISSING_DOUBT) && !conn_is_ascii(&st->pub))
+		st->pub.missing |= 1U << CONN_MISSING_ENCODING;
 }
 
 static uint32_t missing_of(const struct conn_session *s, uint32_t flags)
@@ -333,11 +330,29 @@ static struct stmt *goes_on(const struct conn_wire *w, const struct pgwire_run *
 	return st;
 }
 
+static const enum conn_form forms[] = { [PGWIRE_SIMPLE] = CONN_SIMPLE, [PGWIRE_EXTENDED] = CONN_EXTENDED,
+					[PGWIRE_FASTPATH] = CONN_FASTPATH, [PGWIRE_REPLICATION] = CONN_REPLICATION };
+
+struct stmt *conn_wire_new_statement(struct conn_wire *w, const struct pgwire_run *run)
+{
+	struct conn_session *s = w->session;
+	struct stmt *st = stmt_new(w->table, s, forms[run->form], run->start_ns);
+
+	if (!st)
+		return NULL;
+	set_text(w->table, st, run);
+	memcpy(st->name, run->name, strnlen(run->name, sizeof(st->name) - 1));
+	st->pub.executions = 1;
+	st->pub.fastpath_oid = run->oid;
+	st->pub.escapes = !s->standard_strings;
+	st->pub.parsed = run->form == PGWIRE_SIMPLE && w->strings_known;
+	st->pub.missing |= missing_of(s, run->flags);
+	doubt_encoding(w, st);
+	return st;
+}
+
 static uint64_t on_run(void *ctx, const struct pgwire_run *run)
 {
-	static const enum conn_form forms[] = { [PGWIRE_SIMPLE] = CONN_SIMPLE, [PGWIRE_EXTENDED] = CONN_EXTENDED,
-						[PGWIRE_FASTPATH] = CONN_FASTPATH,
-						[PGWIRE_REPLICATION] = CONN_REPLICATION };
 	struct conn_wire *w = ctx;
 	struct conn_table *t = w->table;
 	struct conn_session *s = w->session;
@@ -345,21 +360,11 @@ static uint64_t on_run(void *ctx, const struct pgwire_run *run)
 
 	w->running = 0;
 	if (!st) {
-		st = stmt_new(t, s, forms[run->form], run->start_ns);
-		if (!st)
-			return 0;
-		set_text(t, st, run);
-		snprintf(st->name, sizeof(st->name), "%s", run->name);
-		st->pub.executions = 1;
-		st->pub.fastpath_oid = run->oid;
-		st->pub.escapes = !s->standard_strings;
-		st->pub.parsed = run->form == PGWIRE_SIMPLE && w->strings_known;
-		st->pub.missing |= missing_of(s, run->flags);
-		doubt_encoding(w, st);
-		st = stmt_add_top(t, s, st);
+		st = stmt_add_top(t, s, conn_wire_new_statement(w, run));
 		if (!st)
 			return 0;
 	}
+	wire_verdict_take(w, st, run->mark);
 	st->pub.missing |= missing_of(s, run->flags & (PGWIRE_LOST | PGWIRE_OVERLAP));
 	st->state = run->flags & PGWIRE_LOST ? STMT_LOST : STMT_RUNNING;
 	s->state->gap |= st->state == STMT_LOST; /* how its transaction ended is not known either */
@@ -462,7 +467,7 @@ static void item_who(struct conn_wire *w, enum dbf_wire_dir end, const struct wi
 		set_client(w, w->session);
 		if (w->server && !again)
 			enrich_again(w);
-		else if (!w->merged && (w->told || w->joined))
+		else if (!w->merged) /* at once: it may be gone soon, or have to be judged */
 			t->ops.client(t->ctx, w->session);
 		return;
 	}
@@ -552,12 +557,15 @@ static bool take(struct conn_wire *w, const struct dbf_wire *r, const struct wir
 	case DBF_WIRE_CLOSE: return item_close(w, dir, item, r->ts);
 	default: break;
 	}
+	if (w->merged && item->head.type == DBF_WIRE_VERDICT)
+		wire_verdict_merged(w, item);
 	if (!w->protocol)
 		return true;
 	switch (item->head.type) {
 	case DBF_WIRE_GAP: item_gap(w, dir, r->ts); break;
 	case DBF_WIRE_RESYNC: pgwire_resync(w->protocol, dir, r->ts); break;
 	case DBF_WIRE_DOUBT: item_doubt(w, dir); break;
+	case DBF_WIRE_VERDICT: wire_verdict_item(w, item, r->ts); break;
 	case DBF_WIRE_MORE:
 		pgwire_more(w->protocol, dir, item->bytes, item->head.captured,
 			    item->head.flags & DBF_WIRE_ITEM_MORE, r->ts);

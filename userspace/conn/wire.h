@@ -35,7 +35,16 @@ struct conn_wire_dir {
 	uint64_t bytes;
 };
 
+#define CONN_WIRE_VERDICTS 64 /* of messages that are not answered; more than the kernel stops of one connection */
+
+struct conn_wire_verdict {
+	uint64_t mark; /* 0: free */
+	struct conn_verdict verdict;
+};
+
 struct conn_wire {
+	struct conn_wire_verdict *verdicts; /* owned; NULL before the first. By mark */
+	uint64_t last_mark;
 	struct conn_table *table;     /* borrowed */
 	struct conn_session *session; /* borrowed: the connection's own */
 	struct conn_session *server;  /* borrowed: the session that it is seen as, while that lives */
@@ -75,5 +84,8 @@ void conn_wire_forget(struct conn_table *t, struct conn_session *s);
 void conn_wire_evict(struct conn_session *s);
 /* Tells of @event, or keeps it until it is settled whose records stand. For sessions of every vantage. */
 void conn_wire_session(struct conn_table *t, struct conn_session *s, enum conn_event event, const char *reason);
+
+/* For wire_verdict.c: what @run runs, in no list. NULL when there is no room. */
+struct stmt *conn_wire_new_statement(struct conn_wire *w, const struct pgwire_run *run);
 
 #endif

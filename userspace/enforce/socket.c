@@ -10,7 +10,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,10 +20,12 @@
 
 #include <linux/netlink.h>
 
+#include "core/clock.h"
 #include "core/limits.h"
 
 #define DIAG_TIMEOUT_S 2
 #define DIAG_BUF 32768
+#define NOT_THERE_NS (1 * NS_PER_SEC)
 
 static bool has_cookie(int fd, uint64_t cookie)
 {
@@ -34,48 +35,70 @@ static bool has_cookie(int fd, uint64_t cookie)
 	return !getsockopt(fd, SOL_SOCKET, SO_COOKIE, &got, &len) && got == cookie;
 }
 
-/* Descriptor @name of the process, when it is the socket. */
-static int try_descriptor(int dir, int pidfd, const char *name, uint64_t cookie)
+/* Descriptor @number of the process, when it is the socket. */
+static int try_number(int pidfd, int number, uint64_t cookie)
 {
-	char target[16] = "", *end;
-	long number = strtol(name, &end, 10);
-	int fd;
+	int fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
 
-	if (*end || end == name || readlinkat(dir, name, target, sizeof(target) - 1) < 0 ||
-	    strncmp(target, "socket:[", 8))
-		return -1;
-	fd = (int)syscall(SYS_pidfd_getfd, pidfd, (int)number, 0);
 	if (fd < 0 || has_cookie(fd, cookie))
 		return fd;
 	close(fd);
 	return -1;
 }
 
-static int scan_descriptors(pid_t pid, int pidfd, uint64_t cookie)
+/* *number becomes where it is; -1 when it is nowhere. */
+static int scan_descriptors(pid_t pid, int pidfd, uint64_t cookie, int *number)
 {
-	char path[64];
+	char path[64], target[16], *end;
 	struct dirent *e;
 	unsigned looked = 0;
 	int fd = -1;
 	DIR *d;
 
+	*number = -1;
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	d = opendir(path);
 	if (!d)
 		return -ESRCH;
-	while (fd < 0 && looked++ < LIMIT_SOCKET_SCAN && (e = readdir(d)))
-		fd = try_descriptor(dirfd(d), pidfd, e->d_name, cookie);
+	while (fd < 0 && looked++ < LIMIT_SOCKET_SCAN && (e = readdir(d))) {
+		int at = (int)strtol(e->d_name, &end, 10);
+		ssize_t len = *end || end == e->d_name ? -1 : readlinkat(dirfd(d), e->d_name, target, sizeof(target));
+
+		if (len < 8 || memcmp(target, "socket:[", 8))
+			continue;
+		fd = try_number(pidfd, at, cookie);
+		*number = fd < 0 ? -1 : at;
+	}
 	closedir(d);
 	return fd < 0 ? -ENOENT : fd;
 }
 
-int socket_take(pid_t pid, uint64_t cookie, int *fd, int *pidfd, struct err *err)
+static int find_descriptor(struct socket_places *places, pid_t pid, int pidfd, uint64_t cookie)
+{
+	struct socket_place *known = places ? &places->places[cookie % SOCKET_PLACES] : NULL;
+	uint64_t now = clock_mono_ns();
+	int fd, number;
+
+	if (known && known->cookie == cookie && known->pid == pid) {
+		fd = known->number < 0 ? -1 : try_number(pidfd, known->number, cookie);
+		if (fd >= 0)
+			return fd;
+		if (known->number < 0 && now - known->since_ns < NOT_THERE_NS)
+			return -ENOENT;
+	}
+	fd = scan_descriptors(pid, pidfd, cookie, &number);
+	if (known)
+		*known = (struct socket_place){ .cookie = cookie, .since_ns = now, .pid = pid, .number = number };
+	return fd;
+}
+
+int socket_take(struct socket_places *places, pid_t pid, uint64_t cookie, int *fd, int *pidfd, struct err *err)
 {
 	int process = (int)syscall(SYS_pidfd_open, pid, 0), found;
 
 	if (process < 0)
 		return err_set(err, -errno, "process %d cannot be opened: %s", pid, strerror(errno));
-	found = scan_descriptors(pid, process, cookie);
+	found = find_descriptor(places, pid, process, cookie);
 	if (found < 0) {
 		close(process);
 		return err_set(err, found, "process %d has no socket with cookie %llu", pid,
@@ -84,6 +107,18 @@ int socket_take(pid_t pid, uint64_t cookie, int *fd, int *pidfd, struct err *err
 	*fd = found;
 	*pidfd = process;
 	return 0;
+}
+
+bool socket_poke_held(struct socket_places *places, const struct dbf_wire_hold *slot)
+{
+	int fd, pidfd;
+
+	if (!slot->pid || socket_take(places, (pid_t)slot->pid, slot->cookie, &fd, &pidfd, NULL))
+		return false;
+	socket_poke(fd);
+	close(fd);
+	close(pidfd);
+	return true;
 }
 
 int socket_owner_lives(int pidfd)

@@ -7,6 +7,7 @@
 #ifndef DBFENCE_ENFORCE_SOCKET_H
 #define DBFENCE_ENFORCE_SOCKET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -14,16 +15,34 @@
 #include "dbfence/abi/wire_hold.h"
 
 /*
+ * Where sockets were found before, or looked for in vain: a process may have thousands of descriptors. Only a hint: what
+ * stands there is looked at again. Zeroed is empty.
+ */
+#define SOCKET_PLACES 1024
+struct socket_places {
+	struct socket_place {
+		uint64_t cookie; /* 0: free */
+		uint64_t since_ns;
+		pid_t pid;
+		int number; /* -1: it was not there */
+	} places[SOCKET_PLACES];
+};
+
+/*
  * The socket with @cookie that process @pid has open: *fd becomes a duplicate of it, *pidfd the process. -ESRCH when
  * there is no such process, -ENOENT when it has no such socket (among the first LIMIT_SOCKET_SCAN that were looked at).
+ * @places may be NULL; with it, what was not found is not looked for again for a second.
  */
-int socket_take(pid_t pid, uint64_t cookie, int *fd, int *pidfd, struct err *err);
+int socket_take(struct socket_places *places, pid_t pid, uint64_t cookie, int *fd, int *pidfd, struct err *err);
 
 /* The process has not ended. */
 int socket_owner_lives(int pidfd);
 
 /* Make TCP try at once what it has to send. TCP_NODELAY is as before afterwards. */
 int socket_poke(int fd);
+
+/* The same for the socket of @slot, by its owner. False when that was not found. */
+bool socket_poke_held(struct socket_places *places, const struct dbf_wire_hold *slot);
 
 /* Close the duplicate; if it was the last descriptor of the socket, what is queued is thrown away and the peer told. */
 void socket_abort(int fd);

@@ -7,14 +7,14 @@
 
 #include "core/clock.h"
 
-static void set_name(struct dbf_wire_hold *slot, const char *name)
+uint32_t wire_hold_name(char *to, const char *rule)
 {
-	size_t len = name ? strnlen(name, sizeof(slot->name) - 1) : 0;
+	size_t len = rule ? strnlen(rule, DBF_RULE_NAME_BYTES - 1) : 0;
 
-	memset(slot->name, 0, sizeof(slot->name));
+	memset(to, 0, DBF_RULE_NAME_BYTES);
 	for (size_t i = 0; i < len; i++)
-		slot->name[i] = isascii(name[i]) && isalnum((unsigned char)name[i]) ? name[i] : '_';
-	slot->name_len = (uint8_t)len;
+		to[i] = isascii(rule[i]) && isalnum((unsigned char)rule[i]) ? rule[i] : '_';
+	return (uint32_t)len;
 }
 
 static bool move(struct dbf_wire_hold *slot, uint32_t seq, enum dbf_wire_hold_state to, enum dbf_resolver by)
@@ -40,8 +40,21 @@ int wire_hold_end(struct dbf_wire_hold *slots, uint32_t index, uint32_t seq, enu
 	slot = &slots[index];
 	if (__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) != DBF_STATE(seq, DBF_WIRE_HOLD))
 		return -EALREADY;
-	set_name(slot, name);
+	slot->name_len = (uint8_t)wire_hold_name(slot->name, name);
 	return move(slot, seq, to, by) ? 0 : -EALREADY;
+}
+
+/* Its fields are written while it is CLAIMED, and each statement has its own sequence number. */
+bool wire_hold_read(const struct dbf_wire_hold *slot, struct dbf_wire_hold *copy)
+{
+	uint64_t state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
+
+	if (DBF_STATE_OF(state) == DBF_WIRE_CLAIMED)
+		return false;
+	memcpy(copy, slot, sizeof(*copy));
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	copy->state = state;
+	return __atomic_load_n(&slot->state, __ATOMIC_RELAXED) == state;
 }
 
 unsigned wire_hold_end_overdue(struct dbf_wire_hold *slots, unsigned cnt, uint64_t now_ns, enum dbf_resolver by,

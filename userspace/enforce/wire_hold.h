@@ -21,6 +21,15 @@
 int wire_hold_end(struct dbf_wire_hold *slots, uint32_t index, uint32_t seq, enum dbf_wire_hold_state to,
 		  const char *name, enum dbf_resolver by);
 
+/* What the client reads of @rule, which may be NULL: into @to, DBF_RULE_NAME_BYTES of them. Returns its length. */
+uint32_t wire_hold_name(char *to, const char *rule);
+
+/*
+ * A copy of @slot that is of one statement alone, whatever the programs do meanwhile. False when that was not to be had;
+ * look again later.
+ */
+bool wire_hold_read(const struct dbf_wire_hold *slot, struct dbf_wire_hold *copy);
+
 /* By its fail mode whatever is held and overdue at @now_ns. Returns how many; *held counts those that remain. */
 unsigned wire_hold_end_overdue(struct dbf_wire_hold *slots, unsigned cnt, uint64_t now_ns, enum dbf_resolver by,
 			       unsigned *held);

@@ -13,7 +13,7 @@
 #include <sys/types.h>
 
 #include "core/err.h"
-#include "dbfence/abi/shared.h"
+#include "dbfence/abi/wire_hold.h"
 #include "loader/discover.h"
 #include "loader/tcp_seed.h"
 
@@ -87,8 +87,11 @@ int kernel_attach_server(struct kernel *k, const struct pg_server *server,
 			 struct kernel_server *out, struct err *err);
 void kernel_detach_server(struct kernel *k, int index);
 
-/* Where databases are known to listen: connections to and from there are followed even from their middle. */
-int kernel_set_ports(struct kernel *k, const struct dbf_ports *ports);
+/*
+ * Where databases are known to listen, so that connections to and from there are followed even from their middle; or
+ * where connections may be stopped.
+ */
+int kernel_set_ports(struct kernel *k, enum dbf_port_set set, const struct dbf_ports *ports);
 
 /* Attach or detach the Execute gate on every server (see bpf/README.md). 0 or a negative errno. */
 int kernel_set_execute_gate(struct kernel *k, bool on);
@@ -107,7 +110,8 @@ void kernel_drop_cluster(struct kernel *k, uint32_t postmaster);
 int kernel_set_policy(struct kernel *k, struct dbf_config *config, const struct dbf_screen *screen);
 int kernel_get_config(struct kernel *k, struct dbf_config *config);
 
-int kernel_put_verdict(struct kernel *k, const struct dbf_verdict_key *key, uint32_t action);
+/* @rule: its name, NULL or "" none; what is no letter or digit becomes '_'. */
+int kernel_put_verdict(struct kernel *k, const struct dbf_verdict_key *key, uint32_t action, const char *rule);
 int kernel_put_class(struct kernel *k, const struct dbf_session_key *session,
 		     uint32_t identity_class);
 /*
@@ -128,6 +132,11 @@ struct dbf_hold_slot *kernel_holds(const struct kernel *k);
  */
 const struct dbf_vitals *kernel_drop_pages(const struct kernel *k);
 struct dbf_doorbell *kernel_doorbell(const struct kernel *k);
+struct dbf_wire_hold *kernel_wire_holds(const struct kernel *k); /* DBF_WIRE_HOLD_SLOTS of them */
+int kernel_rewriter(const struct kernel *k);	 /* the program that changes what is denied at a device */
+int kernel_wire_devices(const struct kernel *k); /* the map of devices that have it */
+/* All that connection @conn has prepared is allowed by these policies. */
+int kernel_put_vouch(struct kernel *k, uint64_t conn, uint32_t policy_gen);
 
 /*
  * With no daemon needed: release what is held by each hold's fail mode, detach and unpin everything

@@ -56,6 +56,7 @@ struct netdev {
 	int prog, map, epoll;
 	struct space **spaces; /* owned */
 	size_t cnt;
+	size_t to_look; /* spaces before this one are to be looked at again */
 	unsigned over_limit;
 	uint64_t scans;
 };
@@ -301,7 +302,7 @@ static struct space *find_space(struct netdev *nd, const struct stat *st)
 	return NULL;
 }
 
-static struct space *space_new(int proc, const char *path)
+static struct space *space_new(int dir, const char *path)
 {
 	struct space *s = calloc(1, sizeof(*s));
 	struct stat st;
@@ -309,7 +310,7 @@ static struct space *space_new(int proc, const char *path)
 	if (!s)
 		return NULL;
 	s->requests = s->events = -1;
-	s->fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+	s->fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
 	if (s->fd < 0 || fstat(s->fd, &st)) {
 		space_free(s);
 		return NULL;
@@ -320,7 +321,7 @@ static struct space *space_new(int proc, const char *path)
 	return s;
 }
 
-static void add_space(struct netdev *nd, int proc, const char *path)
+static void add_space(struct netdev *nd, int dir, const char *path)
 {
 	struct space *s, **grown;
 
@@ -328,7 +329,7 @@ static void add_space(struct netdev *nd, int proc, const char *path)
 		nd->over_limit++;
 		return;
 	}
-	s = space_new(proc, path);
+	s = space_new(dir, path);
 	grown = s ? realloc(nd->spaces, (nd->cnt + 1) * sizeof(*grown)) : NULL;
 	if (!grown || in_space(nd, s, open_space)) {
 		nd->spaces = grown ? grown : nd->spaces;
@@ -347,13 +348,28 @@ static void drop_space(struct netdev *nd, size_t at)
 	while (s->cnt)
 		forget_device(nd, s, &s->devices[0]);
 	nd->spaces[at] = nd->spaces[--nd->cnt];
+	epoll_ctl(nd->epoll, EPOLL_CTL_DEL, s->events, NULL); /* a child may have it open for a moment */
 	space_free(s);
 }
 
-typedef void (*process_fn)(void *ctx, int proc, const char *path, const struct stat *st);
+/* @path is of a namespace, relative to @dir. */
+typedef void (*place_fn)(void *ctx, int dir, const char *path, const struct stat *st);
 
-/* Each process's namespace. */
-static int each_process(process_fn fn, void *ctx, struct err *err)
+/* Those that are kept by a name: a process may have sockets in one without living there. */
+static void each_name(const char *where, place_fn fn, void *ctx)
+{
+	DIR *d = opendir(where);
+	struct dirent *e;
+	struct stat st;
+
+	while (d && (e = readdir(d)))
+		if (e->d_name[0] != '.' && !fstatat(dirfd(d), e->d_name, &st, 0))
+			fn(ctx, dirfd(d), e->d_name, &st);
+	if (d)
+		closedir(d);
+}
+
+static int each_place(place_fn fn, void *ctx, struct err *err)
 {
 	DIR *d = opendir("/proc");
 	struct dirent *e;
@@ -370,10 +386,12 @@ static int each_process(process_fn fn, void *ctx, struct err *err)
 			fn(ctx, dirfd(d), path, &st);
 	}
 	closedir(d);
+	each_name("/run/netns", fn, ctx);
+	each_name("/run/docker/netns", fn, ctx);
 	return 0;
 }
 
-static void see_process(void *ctx, int proc, const char *path, const struct stat *st)
+static void see_place(void *ctx, int dir, const char *path, const struct stat *st)
 {
 	struct netdev *nd = ctx;
 	struct space *s = find_space(nd, st);
@@ -381,10 +399,10 @@ static void see_process(void *ctx, int proc, const char *path, const struct stat
 	if (s)
 		s->seen = true;
 	else
-		add_space(nd, proc, path);
+		add_space(nd, dir, path);
 }
 
-int netdev_scan(struct netdev *nd, bool again, struct err *err)
+int netdev_scan(struct netdev *nd, struct err *err)
 {
 	int rc;
 
@@ -392,18 +410,26 @@ int netdev_scan(struct netdev *nd, bool again, struct err *err)
 	nd->over_limit = 0;
 	for (size_t i = 0; i < nd->cnt; i++)
 		nd->spaces[i]->seen = false;
-	rc = each_process(see_process, nd, err);
+	rc = each_place(see_place, nd, err);
 	if (rc)
 		return rc;
-	for (size_t i = nd->cnt; i-- > 0;) {
-		if (!nd->spaces[i]->seen) {
+	for (size_t i = nd->cnt; i-- > 0;)
+		if (!nd->spaces[i]->seen)
 			drop_space(nd, i);
-		} else if (again) {
-			nd->spaces[i]->all_stale = true;
-			in_space(nd, nd->spaces[i], refresh);
-		}
-	}
+	nd->to_look = nd->cnt;
 	return 0;
+}
+
+void netdev_look(struct netdev *nd, unsigned most)
+{
+	if (nd->to_look > nd->cnt)
+		nd->to_look = nd->cnt;
+	for (; most && nd->to_look; most--) {
+		struct space *s = nd->spaces[--nd->to_look];
+
+		s->all_stale = true;
+		in_space(nd, s, refresh);
+	}
 }
 
 void netdev_poll(struct netdev *nd)
@@ -505,7 +531,7 @@ struct visit { /* of each namespace, once */
 	size_t cnt;
 };
 
-static void visit_there(void *ctx, int proc, const char *path, const struct stat *st)
+static void visit_there(void *ctx, int dir, const char *path, const struct stat *st)
 {
 	struct visit *v = ctx;
 	struct netdev none = {};
@@ -517,7 +543,7 @@ static void visit_there(void *ctx, int proc, const char *path, const struct stat
 	if (v->cnt == LIMIT_NAMESPACES)
 		return;
 	v->done[v->cnt++] = *st;
-	s = space_new(proc, path);
+	s = space_new(dir, path);
 	if (s && !in_space(NULL, s, open_space))
 		v->fn(v->ctx, &none, s);
 	space_free(s);
@@ -532,7 +558,7 @@ static int visit_all(visit_fn fn, void *ctx, struct err *err)
 		return -ENOMEM;
 	v->fn = fn;
 	v->ctx = ctx;
-	rc = each_process(visit_there, v, err);
+	rc = each_place(visit_there, v, err);
 	free(v);
 	return rc;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One TC program on the egress of every network device of every network namespace that has a process.
+ * One TC program on the egress of every network device of every network namespace that has a process, or a name in
+ * /run/netns or /run/docker/netns.
  *
  * The program must be the first to see a packet, or a neighbour (a CNI's, a container runtime's) may let it pass
  * without: it is put in front, behind nobody, and looked at again when the device's filters change. Neighbours' filters
@@ -8,7 +9,7 @@
  * it only while that is so, and for a device that is not, statements that are to be changed are refused.
  *
  * Knows netlink and namespaces, not what the program does. Filters stay when this ends; they are found again by their
- * handle and name. A namespace is kept open here only as long as a scan finds a process in it.
+ * handle and name. A namespace is kept open here only as long as a scan finds it.
  */
 #ifndef DBFENCE_LOADER_NETDEV_H
 #define DBFENCE_LOADER_NETDEV_H
@@ -38,10 +39,13 @@ void netdev_free(struct netdev *nd); /* accepts NULL; detaches nothing */
 
 /*
  * Find namespaces that have come and gone, and attach to all devices of those that came. Call at the start, when
- * processes were started, and every NETDEV_SCAN_MS; then, every device is looked at again if @again. 0, or a negative
- * errno when not even the process list can be read; what went wrong with one device is counted.
+ * processes were started, and every NETDEV_SCAN_MS. 0, or a negative errno when not even the process list can be read;
+ * what went wrong with one device is counted.
  */
-int netdev_scan(struct netdev *nd, bool again, struct err *err);
+int netdev_scan(struct netdev *nd, struct err *err);
+
+/* Look again at all devices of @most namespaces that were not looked at since the scan: a few at a time, for it takes long. */
+void netdev_look(struct netdev *nd, unsigned most);
 
 /* Readable when devices or filters change somewhere: then call netdev_poll(). */
 int netdev_fd(const struct netdev *nd);

@@ -18,6 +18,8 @@
 
 #include "enforce/hold.h"
 #include "loader/kernel.h"
+#include "loader/netdev.h"
+#include "loader/wire_release.h"
 
 #define BPFFS_MAGIC 0xcafe4a11
 
@@ -186,16 +188,45 @@ static void disable_pinned(const char *pin_dir)
 	close(fd);
 }
 
+/* While the programs that refuse and change are still there. How many are left. */
+static unsigned release_wire(const char *pin_dir, unsigned *released)
+{
+	struct dbf_wire_hold *slots;
+	char path[400];
+	unsigned left;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/wire_holds", pin_dir);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return 0;
+	slots = pinned_map(fd, DBF_WIRE_HOLD_SLOTS * sizeof(*slots));
+	close(fd);
+	if (!slots)
+		return 0;
+	for (unsigned i = 0; i < DBF_WIRE_HOLD_SLOTS; i++)
+		*released += DBF_STATE_OF(slots[i].state) == DBF_WIRE_HOLD;
+	left = wire_release_all(slots, WIRE_RELEASE_MS);
+	munmap(slots, DBF_WIRE_HOLD_SLOTS * sizeof(*slots));
+	return left;
+}
+
 int kernel_disarm(const char *pin_dir, unsigned *released, unsigned *removed, struct err *err)
 {
+	struct err ignored;
+
 	*released = *removed = 0;
 	if (!pin_dir)
 		pin_dir = KERNEL_PIN_DIR;
 	if (access(pin_dir, F_OK))
 		return err_set(err, -ENOENT, "nothing is pinned under %s", pin_dir);
-	disable_pinned(pin_dir);
-	pinned_remove_links(pin_dir, NULL, removed); /* no new hold from here on */
-	*released = release_pinned(pin_dir);
+	disable_pinned(pin_dir); /* no new hold from here on */
+	if (release_wire(pin_dir, released))
+		return err_set(err, -EBUSY, "statements that were stopped are still in their clients' sockets: end these "
+			       "clients, then try again");
+	netdev_detach_all(&ignored);
+	pinned_remove_links(pin_dir, NULL, removed);
+	*released += release_pinned(pin_dir);
 	pinned_remove_dir(pin_dir, removed);
 	if (!access(pin_dir, F_OK))
 		return err_set(err, -EBUSY, "%s could not be removed: %s", pin_dir,

@@ -11,20 +11,8 @@
 #include "enforce/wire_hold.h"
 #include "loader/netdev.h"
 
-#define PATIENCE_NS (1000 * NS_PER_MS) /* for what was decided */
+#define PATIENCE_NS (1000 * NS_PER_MS) /* for what was decided, from when we begin: others decide meanwhile */
 #define PAUSE_NS (20 * NS_PER_MS)
-
-/* TCP tries by itself too, only later. */
-static void poke(const struct dbf_wire_hold *slot)
-{
-	int fd, pidfd;
-
-	if (slot->received || !slot->pid || socket_take((pid_t)slot->pid, slot->cookie, &fd, &pidfd, NULL))
-		return;
-	socket_poke(fd);
-	close(fd);
-	close(pidfd);
-}
 
 static void destroy(const struct dbf_wire_hold *slot)
 {
@@ -40,25 +28,26 @@ static void destroy(const struct dbf_wire_hold *slot)
 }
 
 /* False when the slot is free. */
-static bool release(struct dbf_wire_hold *slots, uint32_t index, uint64_t now)
+static bool release(struct dbf_wire_hold *slots, uint32_t index, bool patient)
 {
-	struct dbf_wire_hold *slot = &slots[index], copy = *slot;
-	uint64_t state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
+	struct dbf_wire_hold slot;
 
-	switch (DBF_STATE_OF(state)) {
+	if (!wire_hold_read(&slots[index], &slot))
+		return true;
+	switch (DBF_STATE_OF(slot.state)) {
 	case DBF_WIRE_FREE: return false;
-	case DBF_WIRE_CLAIMED: break; /* for a moment */
-	case DBF_WIRE_HOLD:
-		if (!wire_hold_end(slots, index, DBF_STATE_SEQ(state),
-				   copy.fail_closed ? DBF_WIRE_REWRITE : DBF_WIRE_ALLOW, NULL, DBF_BY_START))
-			poke(&copy);
+	case DBF_WIRE_HOLD: /* TCP tries by itself too, only later */
+		if (!wire_hold_end(slots, index, DBF_STATE_SEQ(slot.state),
+				   slot.fail_closed ? DBF_WIRE_REWRITE : DBF_WIRE_ALLOW, NULL, DBF_BY_START) &&
+		    !slot.received)
+			socket_poke_held(NULL, &slot);
 		break;
 	case DBF_WIRE_ALLOW:
 	case DBF_WIRE_REWRITE:
-		if (now - copy.resolved_ns > PATIENCE_NS)
-			destroy(&copy);
+		if (!patient)
+			destroy(&slot);
 		break;
-	default: destroy(&copy); break;
+	default: destroy(&slot); break;
 	}
 	return true;
 }
@@ -66,15 +55,15 @@ static bool release(struct dbf_wire_hold *slots, uint32_t index, uint64_t now)
 unsigned wire_release_all(struct dbf_wire_hold *slots, unsigned ms)
 {
 	const struct timespec pause = { .tv_nsec = PAUSE_NS };
-	uint64_t now = clock_mono_ns(), end = now + ms * NS_PER_MS;
+	uint64_t begin = clock_mono_ns(), now = begin, end = begin + ms * NS_PER_MS;
 	unsigned left;
 
 	for (;; now = clock_mono_ns()) {
 		left = 0;
-		for (uint32_t i = 0; i < DBF_WIRE_HOLD_SLOTS; i++)
-			left += release(slots, i, now);
-		if (!left || now >= end)
-			return left;
+		for (uint32_t i = 0; i < DBF_WIRE_HOLD_SLOTS && clock_mono_ns() < end; i++)
+			left += release(slots, i, now - begin < PATIENCE_NS);
+		if (!left || clock_mono_ns() >= end)
+			return wire_hold_count(slots, DBF_WIRE_HOLD_SLOTS);
 		nanosleep(&pause, NULL);
 	}
 }

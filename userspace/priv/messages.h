@@ -6,7 +6,7 @@
 #ifndef DBFENCE_PRIV_MESSAGES_H
 #define DBFENCE_PRIV_MESSAGES_H
 
-#include "dbfence/abi/shared.h"
+#include "dbfence/abi/wire_hold.h"
 
 enum message_type {
 	MSG_NONE,
@@ -16,6 +16,7 @@ enum message_type {
 	MSG_CLASS,		/* struct msg_class */
 	MSG_READY,		/* struct msg_ready: a policy generation is in use */
 	MSG_STATS,		/* struct msg_stats */
+	MSG_VOUCH,		/* struct msg_vouch */
 	/* keeper → worker */
 	MSG_POLICY,		/* struct msg_policy and a descriptor: the sources */
 	MSG_WHO_ANSWER,		/* struct msg_who_answer */
@@ -29,6 +30,15 @@ struct msg_verdict {
 	dbf_u32 action;		/* enum dbf_action */
 	dbf_u32 remember;	/* put into the verdict cache under @key */
 	struct dbf_verdict_key key;
+	dbf_u32 wire;		/* a slot of those for client sockets */
+	char name[DBF_WIRE_NAME_BYTES];	/* of the rule, for the client to read */
+	dbf_u32 pad;
+};
+
+struct msg_vouch {		/* all that a connection has prepared is allowed by these policies */
+	dbf_u64 conn;
+	dbf_u32 policy_gen;
+	dbf_u32 pad;
 };
 
 struct msg_who {

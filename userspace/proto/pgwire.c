@@ -113,6 +113,7 @@ bool pgwire_run_of_name(const struct pgwire *w, struct pgwire_run *run, const ch
 bool pgwire_run_of(const struct pgwire *w, const struct op *op, struct pgwire_run *run)
 {
 	*run = (struct pgwire_run){ .form = PGWIRE_EXTENDED, .text = "", .name = "", .start_ns = op->ts, .oid = op->oid,
+				    .mark = op->mark,
 				    .flags = op->overlap ? PGWIRE_OVERLAP : 0 };
 	switch (op->type) {
 	case 'Q':
@@ -154,8 +155,12 @@ static void begin(struct pgwire *w, struct op *op, uint32_t flags)
 	op->begun = true;
 	w->bytes_in += op->bytes;
 	op->bytes = 0;
-	handle = w->ops->run(w->ctx, &run);
 	portal = op->type == 'E' ? pgwire_names_find(&w->portals, op->portal) : NULL;
+	if (portal && !run.mark)
+		run.mark = portal->mark;
+	if (portal)
+		portal->mark = 0;
+	handle = w->ops->run(w->ctx, &run);
 	if (portal && !portal->started) {
 		portal->started = true;
 		portal->handle = handle;
@@ -175,18 +180,25 @@ static void set_statement(struct pgwire *w, const struct op *op, bool doubtful)
 {
 	if (op->names_cut || !pgwire_names_set(&w->statements, &w->share, op->name, op->text, "", doubtful))
 		w->names_known = false;
+	else
+		pgwire_names_find(&w->statements, op->name)->mark = op->mark;
 }
 
+/* A mark goes from the Parse to the first Bind, unless that has its own, and on to the first Execute. */
 static void set_portal(struct pgwire *w, const struct op *op, bool doubtful)
 {
-	const struct pgwire_name *of = op->names_cut ? NULL : pgwire_names_find(&w->statements, op->name);
+	struct pgwire_name *of = op->names_cut ? NULL : pgwire_names_find(&w->statements, op->name), *portal;
 
 	if (op->names_cut ||
 	    !pgwire_names_set(&w->portals, &w->share, op->portal, of ? of->text : NULL, of ? of->name : op->name,
-			      doubtful || (of && of->doubtful)))
+			      doubtful || (of && (of->doubtful || op->overlap)))) {
 		w->names_known = false;
-	else if (of && op->overlap)
-		pgwire_names_find(&w->portals, op->portal)->doubtful = true;
+		return;
+	}
+	portal = pgwire_names_find(&w->portals, op->portal);
+	portal->mark = op->mark ? op->mark : of ? of->mark : 0;
+	if (of)
+		of->mark = 0;
 }
 
 /* What @op does if it succeeds; with PGWIRE_LOST, whether it did is not known. */
@@ -194,13 +206,18 @@ static void presume(struct pgwire *w, struct op *op, uint32_t flags)
 {
 	struct pgwire_name *n;
 
-	if (op->type == 'P')
+	if (op->withheld)
+		begin(w, op, flags);
+	else if (op->type == 'P')
 		set_statement(w, op, flags & PGWIRE_LOST);
 	else if (op->type == 'B')
 		set_portal(w, op, flags & PGWIRE_LOST);
 	else if (op->type == 'C' && op->kind == 'S' && (n = pgwire_names_find(&w->statements, op->name)))
 		n->doubtful = true;
 	else if (is_execution(op))
+		begin(w, op, flags);
+	/* It was stopped, and nothing came behind it: it may be all there ever was of a statement. */
+	if (op->mark && !op->next)
 		begin(w, op, flags);
 }
 
@@ -676,6 +693,19 @@ void pgwire_doubt(struct pgwire *w, enum dbf_wire_dir dir)
 	op->overlap = true;
 	if (op->text)
 		op->text->flags |= PGWIRE_OVERLAP;
+}
+
+void pgwire_withheld(struct pgwire *w, uint64_t mark)
+{
+	struct op *op = w->tail;
+
+	while (op && op->mark != mark)
+		op = op->prev;
+	if (!op)
+		return;
+	while (w->tail != op)
+		op_pop(w, w->tail);
+	op->withheld = true;
 }
 
 void pgwire_end(struct pgwire *w, uint64_t ts)

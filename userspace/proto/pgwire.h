@@ -73,6 +73,7 @@ struct pgwire_run {
 	uint64_t start_ns;
 	uint32_t oid; /* of a function call */
 	uint64_t handle;
+	uint64_t mark; /* as pgwire_mark() was given for its message, or for one that it builds on; 0 none */
 };
 
 struct pgwire_reply {
@@ -132,10 +133,27 @@ void pgwire_doubt(struct pgwire *w, enum dbf_wire_dir dir);
 void pgwire_end(struct pgwire *w, uint64_t ts);
 
 /*
- * What the client's last Query, Bind or Execute would run if everything before it succeeds: the reading at request time.
- * False when the last message was none of them. The text is borrowed, until the next call.
+ * What the client's last Query, Parse, Bind, Execute or FunctionCall would run if everything before it succeeds: the
+ * reading at request time. PGWIRE_DOUBTFUL when it would run another text if something before it fails. False when the last message was none of them. The text is borrowed, until the next call.
  */
 bool pgwire_pending_text(const struct pgwire *w, struct pgwire_run *out);
+/* The client's last message waits for nothing that it sent before. */
+bool pgwire_alone(const struct pgwire *w);
+/*
+ * Remember @mark with the client's last message: it comes back in its run, or, of a Parse or Bind that the server took, in
+ * the first run of what it made.
+ */
+void pgwire_mark(struct pgwire *w, uint64_t mark);
+/* The message with @mark never gets to the server, nor does what the client sent, or sends, behind it: it is the last that runs. */
+void pgwire_withheld(struct pgwire *w, uint64_t mark);
+
+typedef bool (*pgwire_text_fn)(void *ctx, const struct pgwire_run *run);
+
+/*
+ * Hand out every text that a Bind or Execute of this connection could still run, until @fn says false. True when @fn
+ * never did, and no name can exist that is not known.
+ */
+bool pgwire_each_text(const struct pgwire *w, pgwire_text_fn fn, void *ctx);
 
 /* Nothing is outstanding that replies could belong to. */
 bool pgwire_idle(const struct pgwire *w);

@@ -158,7 +158,7 @@ bool pgwire_names_set(struct pgwire_names *names, struct pgwire_share *share, co
 	pgwire_text_ref(text);
 	pgwire_text_drop(share, n->text);
 	n->text = text;
-	n->handle = 0;
+	n->handle = n->mark = 0;
 	n->started = n->loose = false;
 	n->doubtful = doubtful;
 	copy_name(n->of, of);
@@ -234,4 +234,18 @@ void pgwire_names_reuse(struct pgwire_names *names)
 
 	for (struct pgwire_name *n = next_name(names, &i, NULL); n; n = next_name(names, &i, n))
 		n->doubtful |= n->loose;
+}
+
+bool pgwire_names_each(const struct pgwire_names *names, bool portals, pgwire_text_fn fn, void *ctx)
+{
+	for (unsigned i = 0; i < names->size; i++)
+		for (const struct pgwire_name *n = names->buckets[i]; n; n = n->next) {
+			struct pgwire_run run = { .form = PGWIRE_EXTENDED, .name = portals ? n->of : n->name,
+						  .flags = n->doubtful ? PGWIRE_DOUBTFUL : 0 };
+
+			pgwire_run_of_text(&run, n->text);
+			if (!fn(ctx, &run))
+				return false;
+		}
+	return true;
 }

@@ -18,6 +18,7 @@ struct pgwire_name {
 	struct pgwire_name *next;
 	struct pgwire_text *text; /* owned reference; NULL: not seen */
 	uint64_t handle;	  /* of a portal's first run */
+	uint64_t mark;		  /* of the message that made it, until it runs */
 	bool started;		  /* a portal that ran */
 	bool doubtful;
 	bool loose; /* SQL may have deallocated it */
@@ -55,6 +56,7 @@ void pgwire_names_remove(struct pgwire_names *names, struct pgwire_share *share,
 void pgwire_names_clear(struct pgwire_names *names, struct pgwire_share *share);
 void pgwire_names_fini(struct pgwire_names *names, struct pgwire_share *share);
 void pgwire_names_doubt(struct pgwire_names *names);
+bool pgwire_names_each(const struct pgwire_names *names, bool portals, pgwire_text_fn fn, void *ctx);
 /* SQL deallocated some name, or prepared one: of those that may have gone some may be back with another text. */
 void pgwire_names_loosen(struct pgwire_names *names);
 void pgwire_names_reuse(struct pgwire_names *names);
@@ -67,6 +69,7 @@ struct op { /* a request that is not answered; its type is the message's, or PGW
 	struct pgwire_text *text; /* owned reference; of Query and Parse */
 	uint64_t ts;
 	uint64_t bytes;
+	uint64_t mark;
 	uint32_t oid;
 	char type;
 	char kind; /* of Describe and Close: 'S' or 'P' */
@@ -74,6 +77,7 @@ struct op { /* a request that is not answered; its type is the message's, or PGW
 	bool swallowed; /* a Sync that the server may have read while data was copied in */
 	bool overlap;
 	bool names_cut; /* the names were not captured whole */
+	bool withheld;
 	const char *name, *portal; /* in names[] */
 	char names[];
 };

@@ -231,6 +231,8 @@ void pgwire_read_request(struct pgwire *w, const struct assembly *m)
 	struct dbf_wire_run run;
 	struct op *op;
 
+	if (w->tail && w->tail->withheld)
+		return;
 	switch (m->item.type) {
 	case 'Q': read_query(w, m); break;
 	case 'P': read_parse(w, m); break;
@@ -254,10 +256,25 @@ void pgwire_read_request(struct pgwire *w, const struct assembly *m)
 
 /* --- the reading at request time -------------------------------------------------------------------------- */
 
-/* What statement @name will stand for when the request @at is reached. */
+/*
+ * What is sent in a later group than what it builds on (a Sync lies between) is not skipped when that fails: then it
+ * runs what its name stood for before. True when @name may have stood for something else before @at.
+ */
+static bool stood_before(const struct pgwire *w, const struct op *at, const char *name, bool portal, unsigned *steps)
+{
+	for (; at; at = at->prev)
+		if (++*steps > PENDING_STEPS_MAX ||
+		    (at->type == (portal ? 'B' : 'P') && !strcmp(portal ? at->portal : at->name, name)))
+			return true;
+	return !w->names_known || pgwire_names_find(portal ? &w->portals : &w->statements, name);
+}
+
+/* What statement @name will stand for when the request behind @at is reached. */
 static void pending_statement(const struct pgwire *w, const struct op *at, const char *name, unsigned *steps,
 			      struct pgwire_run *run)
 {
+	bool later = false;
+
 	run->name = name;
 	for (; at; at = at->prev) {
 		if (++*steps > PENDING_STEPS_MAX) {
@@ -266,12 +283,15 @@ static void pending_statement(const struct pgwire *w, const struct op *at, const
 		}
 		if (at->type == 'P' && !strcmp(at->name, name)) {
 			pgwire_run_of_text(run, at->text);
+			if (later && stood_before(w, at->prev, name, false, steps))
+				run->flags |= PGWIRE_DOUBTFUL;
 			return;
 		}
 		if ((at->type == 'C' && at->kind == 'S' && !strcmp(at->name, name)) || (at->type == 'Q' && !*name)) {
 			pgwire_run_of_text(run, NULL);
 			return;
 		}
+		later |= pgwire_ends_group(at->type);
 	}
 	pgwire_run_of_name(w, run, name, false, false);
 	run->flags &= ~(uint32_t)PGWIRE_AGAIN;
@@ -280,6 +300,7 @@ static void pending_statement(const struct pgwire *w, const struct op *at, const
 static void pending_portal(const struct pgwire *w, const struct op *execute, struct pgwire_run *run)
 {
 	unsigned steps = 0;
+	bool later = false;
 
 	for (const struct op *op = execute->prev; op && ++steps <= PENDING_STEPS_MAX; op = op->prev) {
 		if ((op->type == 'C' && op->kind == 'P' && !strcmp(op->portal, execute->portal)) ||
@@ -294,8 +315,11 @@ static void pending_portal(const struct pgwire *w, const struct op *execute, str
 				pgwire_run_of_text(run, NULL);
 			else
 				pending_statement(w, op->prev, op->name, &steps, run);
+			if (later && stood_before(w, op->prev, execute->portal, true, &steps))
+				run->flags |= PGWIRE_DOUBTFUL;
 			return;
 		}
+		later |= pgwire_ends_group(op->type);
 	}
 	if (steps > PENDING_STEPS_MAX)
 		pgwire_run_of_text(run, NULL);
@@ -308,9 +332,9 @@ bool pgwire_pending_text(const struct pgwire *w, struct pgwire_run *out)
 	const struct op *op = w->tail;
 	unsigned steps = 0;
 
-	if (!op || !strchr("QBE", op->type))
+	if (!op || !strchr("QPBEF", op->type))
 		return false;
-	if (op->type == 'Q' || op->names_cut)
+	if (op->type == 'Q' || op->type == 'P' || op->type == 'F' || op->names_cut)
 		return pgwire_run_of(w, op, out);
 	*out = (struct pgwire_run){ .form = PGWIRE_EXTENDED, .text = "", .name = "", .start_ns = op->ts,
 				    .flags = op->overlap ? PGWIRE_OVERLAP : 0 };
@@ -318,5 +342,29 @@ bool pgwire_pending_text(const struct pgwire *w, struct pgwire_run *out)
 		pending_statement(w, op->prev, op->name, &steps, out);
 	else
 		pending_portal(w, op, out);
+	return true;
+}
+
+bool pgwire_alone(const struct pgwire *w)
+{
+	return w->head == w->tail;
+}
+
+void pgwire_mark(struct pgwire *w, uint64_t mark)
+{
+	if (w->tail)
+		w->tail->mark = mark;
+}
+
+bool pgwire_each_text(const struct pgwire *w, pgwire_text_fn fn, void *ctx)
+{
+	struct pgwire_run run;
+
+	if (!w->names_known || !pgwire_names_each(&w->statements, false, fn, ctx) ||
+	    !pgwire_names_each(&w->portals, true, fn, ctx))
+		return false;
+	for (const struct op *op = w->head; op; op = op->next)
+		if (op->type == 'P' && pgwire_run_of(w, op, &run) && !fn(ctx, &run))
+			return false;
 	return true;
 }

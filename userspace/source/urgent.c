@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "source/wire.h"
+
 #define WAITING_MAX DBF_HOLD_SLOTS /* no more can be held at once; what is beyond waits for its turn */
 
 struct waiting {
@@ -36,28 +38,42 @@ void urgent_free(struct urgent *u)
 	free(u);
 }
 
-/* The header of a record that is long enough to have one; NULL otherwise. */
-static const struct dbf_batch *header(const void *record, size_t len)
+struct owner { /* of a record */
+	uint64_t session;
+	uint32_t tgid; /* 0 of a connection on the wire */
+	uint16_t flags;
+};
+
+/* False when the record is too short to say. */
+static bool owner_of(const void *record, size_t len, struct owner *o)
 {
-	return record && len >= sizeof(struct dbf_batch) ? record : NULL;
+	const struct dbf_batch *b = record;
+	const struct dbf_wire *w = record;
+
+	if (record && wire_is_record(record, len) && len >= sizeof(*w))
+		*o = (struct owner){ w->conn, 0, w->flags };
+	else if (record && len >= sizeof(*b))
+		*o = (struct owner){ b->session, b->tgid, b->flags };
+	else
+		return false;
+	return true;
 }
 
 /* Note who waits among the records that came since the last look. */
 static void look(struct urgent *u)
 {
-	const struct dbf_batch *b;
 	const void *record;
+	struct owner o;
 	uint64_t next;
 	size_t len;
 
 	if (u->looked_at < ring_tail(u->ring))
 		u->looked_at = ring_tail(u->ring);
 	while (ring_peek(u->ring, u->looked_at, &record, &len, &next)) {
-		b = header(record, len);
-		if (b && b->flags & DBF_BATCH_HOLD && u->cnt < WAITING_MAX)
+		if (owner_of(record, len, &o) && o.flags & DBF_BATCH_HOLD && u->cnt < WAITING_MAX)
 			u->waiting[u->cnt++] = (struct waiting){
-				.pos = u->looked_at, .session = b->session, .tgid = b->tgid,
-				.is_long = b->flags & DBF_BATCH_HOLD_LONG,
+				.pos = u->looked_at, .session = o.session, .tgid = o.tgid,
+				.is_long = o.flags & DBF_BATCH_HOLD_LONG,
 			};
 		u->looked_at = next;
 	}
@@ -82,7 +98,7 @@ static bool choose(struct urgent *u, struct waiting *out)
 
 bool urgent_take(struct urgent *u, ring_record_fn fn, void *ctx)
 {
-	const struct dbf_batch *b;
+	struct owner o;
 	struct waiting w;
 	const void *record;
 	uint64_t pos, next;
@@ -94,8 +110,7 @@ bool urgent_take(struct urgent *u, ring_record_fn fn, void *ctx)
 	for (pos = ring_tail(u->ring); pos <= w.pos; pos = next) {
 		if (!ring_peek(u->ring, pos, &record, &len, &next))
 			break;
-		b = header(record, len);
-		if (!b || b->session != w.session || b->tgid != w.tgid)
+		if (!owner_of(record, len, &o) || o.session != w.session || o.tgid != w.tgid)
 			continue;
 		fn(ctx, record, len);
 		ring_mark_taken(u->ring, pos);

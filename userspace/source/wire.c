@@ -33,6 +33,7 @@ static size_t least(const struct dbf_wire_item *item)
 	switch (item->type) {
 	case DBF_WIRE_OPEN: return sizeof(struct dbf_wire_open);
 	case DBF_WIRE_WHO: return sizeof(struct dbf_wire_who);
+	case DBF_WIRE_VERDICT: return sizeof(struct dbf_verdict);
 	default: return 0;
 	}
 }

@@ -169,7 +169,7 @@ struct dbf_error {
 	dbf_u32 exec_id;	/* the innermost execution that was running */
 };
 
-enum dbf_gate { DBF_GATE_NONE, DBF_GATE_PARSE, DBF_GATE_EXECUTE, DBF_GATE_EXECUTOR, DBF_GATE_UTILITY, DBF_GATE_REPLICATION, DBF_GATE_MAX };
+enum dbf_gate { DBF_GATE_NONE, DBF_GATE_PARSE, DBF_GATE_EXECUTE, DBF_GATE_EXECUTOR, DBF_GATE_UTILITY, DBF_GATE_REPLICATION, DBF_GATE_WIRE, DBF_GATE_MAX };
 
 enum dbf_how {
 	DBF_HOW_NONE,

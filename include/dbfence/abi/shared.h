@@ -104,6 +104,8 @@ struct dbf_config {
 	dbf_u64 key[2];		/* of the statement hash */
 	dbf_u32 screen;		/* index into screens */
 	dbf_u32 gate_replication; /* some rule that acts may match a replication command */
+	dbf_u32 keeper;		/* tgid: what it makes a socket send is not its own */
+	dbf_u32 pad;
 };
 
 /* One server binary: addresses are ELF virtual addresses, offsets are into the server's structs. */
@@ -150,6 +152,7 @@ struct dbf_cluster {		/* by postmaster tgid */
 	dbf_u32 max_holds;	/* 0: as the configuration says */
 };
 
+#define DBF_MODE_WIRE 0x200	/* in a verdict key's mode: seen on the wire, where nobody knows how its quotes are read */
 #define DBF_MODE_ESCAPES 0x100	/* in a verdict key's mode: standard_conforming_strings was off */
 
 struct dbf_verdict_key {
@@ -160,9 +163,12 @@ struct dbf_verdict_key {
 	dbf_u32 mode;		/* raw_parser's mode, and DBF_MODE_ESCAPES: the same bytes mean another thing there */
 };
 
+#define DBF_RULE_NAME_BYTES 32	/* of a rule, as a client may read it; the NUL included */
+
 struct dbf_verdict_value {
 	dbf_u32 action;
-	dbf_u32 pad;
+	dbf_u32 name_len;	/* of the rule's name, without the NUL */
+	char name[DBF_RULE_NAME_BYTES];	/* letters, digits, '_' */
 };
 
 struct dbf_session_key {
@@ -192,13 +198,19 @@ struct dbf_tcp_owner {		/* one connection that is there when a daemon starts */
 	struct dbf_tcp_client client;
 };
 
-struct dbf_ports {		/* where databases are known to listen, one bit a port */
+enum dbf_port_set {
+	DBF_PORTS_KNOWN,	/* where databases are known to listen */
+	DBF_PORTS_ENFORCED,	/* connections to there may be stopped */
+	DBF_PORTS_MAX
+};
+
+struct dbf_ports {		/* one bit a port */
 	dbf_u64 bits[65536 / 64];
 };
 
 DBF_ASSERT_SIZE(dbf_hold_slot, 64);
 DBF_ASSERT_SIZE(dbf_vitals, 24 + 8 * DBF_COUNT_MAX);
-DBF_ASSERT_SIZE(dbf_config, 56);
+DBF_ASSERT_SIZE(dbf_config, 64);
 DBF_ASSERT_SIZE(dbf_server, 136);
 DBF_ASSERT_SIZE(dbf_verdict_key, 32);
 DBF_ASSERT_SIZE(dbf_tcp_key, 40);

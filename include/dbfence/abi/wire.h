@@ -48,6 +48,7 @@ enum dbf_wire_type {
 	DBF_WIRE_RESYNC,	/* and found again, at the beginning of a message */
 	DBF_WIRE_DOUBT,		/* these bytes came twice before TCP took them: what stands in the items before and behind may differ */
 	DBF_WIRE_CLOSE,		/* the end that saw it has no socket any more; ->length: 1 in order, 2 by a reset or an error */
+	DBF_WIRE_VERDICT,	/* struct dbf_verdict: about the message before; without a gate: how a hold ended */
 	DBF_WIRE_TYPE_MAX
 };
 
@@ -97,7 +98,7 @@ struct dbf_wire_who {
 
 #define DBF_WIRE_BIND_BYTES 512		/* of a Bind: its names; never its values */
 #define DBF_WIRE_MESSAGE_BYTES 512	/* of a kept message that holds no statement */
-#define DBF_WIRE_STARTUP_BYTES 10000	/* PostgreSQL's MAX_STARTUP_PACKET_LENGTH */
+#define DBF_WIRE_STARTUP_BYTES 10000	/* PostgreSQL's MAX_STARTUP_PACKET_LENGTH, which does not count the length itself */
 
 DBF_ASSERT_SIZE(dbf_wire, 64);
 DBF_ASSERT_SIZE(dbf_wire_item, 8);

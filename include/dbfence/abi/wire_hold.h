@@ -23,7 +23,7 @@
 #define DBF_WIRE_GATES 4096	/* sockets with a slot, or dead */
 #define DBF_WIRE_GATE_SLOTS 16	/* of one socket: denied and not acknowledged yet, in a pipeline */
 #define DBF_WIRE_PATCH_BYTES 64	/* overwritten at most */
-#define DBF_WIRE_NAME_BYTES 32	/* of the rule or policy, for the client to read; the NUL included */
+#define DBF_WIRE_NAME_BYTES DBF_RULE_NAME_BYTES
 #define DBF_WIRE_DEVICES 16384
 #define DBF_WIRE_KEPT 32	/* statements of remote clients whose packets are kept */
 #define DBF_WIRE_KEPT_BYTES 65536	/* of one */

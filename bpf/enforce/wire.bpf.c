@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Statements on the wire, judged at the client's socket before they leave it. The framing stops behind each message
+ * that makes the server run something, and this says whether it may pass:
+ *
+ *   Query, Parse      the text: screen, verdicts that are known for its bytes, else it is held and user space asked
+ *   Bind, Execute     of what was prepared under other policies: held, until user space vouches for the connection
+ *   FunctionCall      held: it has no text
+ *
+ * A text that is longer than a piece, or came in several packets, cannot be screened nor hashed here: it is held at
+ * the packet that ends it, where user space has all of it. What is denied is made a message that the server refuses
+ * with an error (see wire_spoil()); where no byte that could do so is in this packet, the connection is ended instead.
+ */
+
+#define WIRE_STOPS 32768 /* messages judged in one packet: more than the largest has */
+#define WIRE_NAME_MAX 63
+#define WIRE_COUNT_MAX 65535U /* of what a message counts: with that many it would be longer */
+#define WIRE_NUL_STEP 8
+
+struct { /* which policies the prepared statements of a connection were judged under */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64); /* connection */
+	__type(value, u32);
+} wire_vouches SEC(".maps");
+
+struct wire_scratch {
+	struct gate_message message;
+	struct gate_packet packet;
+};
+
+static __always_inline struct wire_scratch *wire_scratch(struct frame_rec *rec)
+{
+	_Static_assert(sizeof(struct wire_scratch) <= sizeof(rec->scratch), "there is no room for what is judged");
+	return (struct wire_scratch *)rec->scratch;
+}
+
+struct wire_nul {
+	const struct piece *text;
+	u32 len;
+	u32 at;
+};
+
+static long wire_nul_step(u32 i, struct wire_nul *n)
+{
+	u32 at = i * WIRE_NUL_STEP;
+
+	for (u32 k = 0; k < WIRE_NUL_STEP; k++) {
+		if (at + k >= n->len)
+			return 1;
+		if (!n->text->bytes[bounded_max(at + k, DBF_TEXT_CHUNK)]) {
+			n->at = at + k;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* Where the first NUL of @len bytes is; @len when there is none. */
+GLOBAL_FN int wire_find_nul(const struct piece *text, u32 len)
+{
+	struct wire_nul n = { .text = text, .len = len, .at = len };
+
+	if (text)
+		bpf_loop(DBF_TEXT_CHUNK / WIRE_NUL_STEP, wire_nul_step, &n, 0);
+	return n.at;
+}
+
+static __always_inline struct piece *wire_piece(struct frame_rec *rec, u32 off)
+{
+	return (struct piece *)&rec->data[bounded_max(off, FRAME_DATA + WIRE_NAME_MAX + 1)];
+}
+
+/* The statement in a message whose body is there whole: offset and length in rec->judged. */
+static __always_inline bool wire_find_text(struct frame_stream *s, struct frame_rec *rec)
+{
+	u32 name = 0;
+
+	if (!rec->whole)
+		return false;
+	if (s->type == 'P') {
+		name = wire_find_nul(wire_piece(rec, rec->whole), WIRE_NAME_MAX + 1) + 1;
+		if (name > WIRE_NAME_MAX + 1 || name > s->length)
+			return false;
+	}
+	rec->judged.off = rec->whole + name;
+	rec->judged.len = wire_find_nul(wire_piece(rec, rec->judged.off), s->length - name);
+	return true;
+}
+
+static __always_inline u32 wire_cached(struct wire_sock *ws, struct frame_rec *rec, struct dbf_config *cfg)
+{
+	struct dbf_session_key sk = { .session = ws->conn };
+	u32 *class = bpf_map_lookup_elem(&classes, &sk);
+	struct dbf_verdict_key key = { .len = rec->judged.len, .policy_gen = cfg->policy_gen, .mode = DBF_MODE_WIRE };
+	struct dbf_verdict_value *value;
+
+	rec->judged.identity_class = class && !rec->other_sender ? *class : 0;
+	if (!rec->judged.identity_class)
+		return DBF_ACTION_NONE;
+	key.identity_class = rec->judged.identity_class;
+	key.hash[0] = rec->judged.hash.words[0];
+	key.hash[1] = rec->judged.hash.words[1];
+	value = bpf_map_lookup_elem(&verdicts, &key);
+	if (!value)
+		return DBF_ACTION_NONE;
+	rec->judged.name_len = value->name_len;
+	__builtin_memcpy(rec->judged.name, value->name, sizeof(value->name));
+	return value->action;
+}
+
+/* Were the statements that this connection prepared earlier judged under the policies in force? */
+static __always_inline bool wire_vouched(struct wire_sock *ws, struct dbf_config *cfg)
+{
+	u64 conn = ws->conn;
+	u32 *gen;
+
+	if (ws->vouched != cfg->policy_gen) {
+		gen = bpf_map_lookup_elem(&wire_vouches, &conn);
+		if (gen)
+			ws->vouched = *gen;
+	}
+	return ws->vouched == cfg->policy_gen;
+}
+
+/* enum dbf_action for the message at which the framing stopped; NONE: user space must be asked. */
+GLOBAL_FN int wire_decide(struct wire_sock *ws, struct frame_rec *rec)
+{
+	struct dbf_config *cfg = config_get();
+	u32 found, action;
+
+	if (!ws || !rec || !cfg)
+		return DBF_ACTION_ALLOW;
+	rec->judged = (struct frame_judged){ .fail_closed = cfg->fail_closed };
+	if (rec->stop == 'B' || rec->stop == 'E')
+		return wire_vouched(ws, cfg) ? DBF_ACTION_ALLOW : DBF_ACTION_NONE;
+	if (rec->stop == 'F' || !wire_find_text(&ws->out, rec)) {
+		count_add(DBF_COUNT_CANDIDATES, 1);
+		return DBF_ACTION_NONE;
+	}
+	if (!rec->judged.len)
+		return DBF_ACTION_ALLOW;
+	found = screen_text(wire_piece(rec, rec->judged.off), rec->judged.len, cfg->screen);
+	if (!found) {
+		count_add(DBF_COUNT_SCREENED, 1);
+		return DBF_ACTION_ALLOW;
+	}
+	if (found == SCREEN_OPEN)
+		rec->judged.fail_closed = 0;
+	siphash_text(wire_piece(rec, rec->judged.off), rec->judged.len, &rec->judged.hash);
+	rec->judged.hashed = 1;
+	count_add(DBF_COUNT_CANDIDATES, 1);
+	action = wire_cached(ws, rec, cfg);
+	if (action == DBF_ACTION_ALLOW)
+		count_add(DBF_COUNT_CACHE_ALLOW, 1);
+	else if (action != DBF_ACTION_NONE)
+		count_add(DBF_COUNT_CACHE_DENY, 1);
+	return action;
+}
+
+/* Nobody would answer. 0 when somebody would. */
+static __always_inline u32 wire_hold_refusal(struct dbf_config *cfg)
+{
+	struct dbf_vitals *v = vitals_get();
+	u64 now = bpf_ktime_get_ns();
+
+	if (!v || now - v->keeper_beat_ns > cfg->beat_max_ns)
+		return DBF_WHY_KEEPER_SILENT;
+	if (now - v->deadman_beat_ns > cfg->beat_max_ns)
+		return DBF_WHY_DEADMAN_SILENT;
+	return 0;
+}
+
+/*
+ * What is overwritten to make the server refuse the message, none of it outside of this packet, which begins at @seq:
+ *
+ *   Query, Parse   the beginning of the statement, by a token that is no SQL
+ *   Query          when that has gone: the NUL at its end, which must be there
+ *   Parse          when that has gone: the number of parameter types becomes one that the rest has no room for
+ *   Bind           the number of parameter formats: the same
+ *   Execute        the NUL behind the portal's name: the row limit behind is cut short
+ *   FunctionCall   the function: one that does not exist
+ *
+ * False when the bytes are not in this packet.
+ */
+static __always_inline bool wire_spoil(struct frame_stream *s, struct frame_rec *rec, struct gate_message *m, u32 seq)
+{
+	u32 body = s->start + 5, names;
+
+	m->deny = DBF_WIRE_DENY_FILL;
+	m->fill = 0x7f;
+	if (s->type == 'Q' || s->type == 'P') {
+		if (rec->judged.len) {
+			m->deny = DBF_WIRE_DENY_TOKEN;
+			m->patch = body + (rec->judged.off - rec->whole);
+			m->patch_len = bounded_max(rec->judged.len, DBF_WIRE_PATCH_BYTES);
+		} else if (s->type == 'Q') {
+			m->patch = m->end - 1;
+			m->patch_len = 1;
+		} else {
+			m->patch = s->text_end + 1;
+			m->patch_len = 2;
+			m->fill = 0xff;
+			if (!s->text_end || m->end - m->patch < 2 || m->end - m->patch > WIRE_COUNT_MAX * 4)
+				return false;
+		}
+	} else if (s->type == 'B') {
+		names = s->kept;
+		if (s->strings || names + 2 > s->length || s->length - names > WIRE_COUNT_MAX * 2)
+			return false;
+		m->patch = body + names;
+		m->patch_len = 2;
+		m->fill = 0xff;
+	} else if (s->type == 'E') {
+		m->patch = m->end - 5;
+		m->patch_len = 1;
+	} else {
+		m->patch = body;
+		m->patch_len = 4;
+	}
+	return (s32)(m->patch - seq) >= 0;
+}
+
+/* Told to user space right behind the message itself. */
+static __always_inline void wire_tell_verdict(struct wire_sock *ws, struct frame_rec *rec, const struct gate_message *m,
+					      struct dbf_config *cfg, u32 how, u32 action, u32 why)
+{
+	struct dbf_wire_item *item = frame_item(&ws->out, rec);
+	struct dbf_verdict *v = (struct dbf_verdict *)(item + 1);
+
+	*item = (struct dbf_wire_item){ .type = DBF_WIRE_VERDICT, .captured = sizeof(*v) };
+	*v = (struct dbf_verdict){
+		.ptr = m->start,
+		.gate = DBF_GATE_WIRE,
+		.how = how,
+		.action = action,
+		.why = why,
+		.slot = m->slot,
+		.slot_seq = m->slot_seq,
+		.hash = { rec->judged.hash.words[0], rec->judged.hash.words[1] },
+		.deadline_ns = m->deadline_ns,
+		.text_len = rec->judged.hashed ? rec->judged.len : 0,
+		.policy_gen = cfg->policy_gen,
+	};
+	frame_item_end(rec, sizeof(*v));
+}
+
+/* The message at which the framing stopped must not pass, or not yet. enum gate_answer for its packet. */
+GLOBAL_FN int wire_stop(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct gate_packet *p, u32 action)
+{
+	struct dbf_config *cfg = config_get();
+	struct gate_message *m;
+	u32 why = 0, how;
+	int answer;
+
+	if (!ws || !rec || !p || !cfg)
+		return GATE_PASS;
+	m = &wire_scratch(rec)->message;
+	__builtin_memset(m, 0, sizeof(*m));
+	m->conn = ws->conn;
+	m->start = ws->out.start;
+	m->end = ws->out.start + 5 + ws->out.length;
+	m->from = (s32)(m->start - p->seq) >= 0 ? m->start : p->seq;
+	m->pid = rec->head.pid ? rec->head.pid : ws->pid; /* a timer or an acknowledgement sends: whoever did last */
+	m->name_len = rec->judged.name_len;
+	__builtin_memcpy(m->name, rec->judged.name, sizeof(m->name));
+	m->identity_class = rec->judged.identity_class;
+	m->fail_closed = rec->judged.fail_closed;
+	m->deadline_ns = bpf_ktime_get_ns() + cfg->hold_ns;
+	m->state = action == DBF_ACTION_KILL ? DBF_WIRE_KILL : action == DBF_ACTION_DENY ? DBF_WIRE_REWRITE : DBF_WIRE_HOLD;
+	how = action == DBF_ACTION_NONE ? DBF_HOW_HOLD : DBF_HOW_CACHE;
+	if (action == DBF_ACTION_NONE)
+		why = wire_hold_refusal(cfg);
+	if (why) {
+		how = DBF_HOW_FAIL;
+		action = m->fail_closed ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
+		count_add(m->fail_closed ? DBF_COUNT_FAIL_CLOSED : DBF_COUNT_FAIL_OPEN, 1);
+		if (!m->fail_closed) {
+			wire_tell_verdict(ws, rec, m, cfg, how, action, why);
+			return GATE_PASS;
+		}
+		m->state = DBF_WIRE_REWRITE;
+	}
+	if (!wire_spoil(&ws->out, rec, m, p->seq))
+		m->patch_len = 0; /* then a denial ends the connection */
+	if (!m->patch_len && m->state == DBF_WIRE_REWRITE)
+		m->state = DBF_WIRE_KILL;
+	answer = gate_begin(skb, p, m);
+	ws->gated = 1;
+	ws->dead |= answer == GATE_DEAD;
+	ws->cookie = p->cookie;
+	if (how == DBF_HOW_HOLD && answer == GATE_REFUSE) {
+		ws->held_slot = m->slot;
+		ws->held_seq = m->slot_seq;
+		ws->held = 1;
+	}
+	wire_tell_verdict(ws, rec, m, cfg, how, action, why);
+	return answer;
+}
+
+/* How a hold of this socket ended: told once, before the packet that it let go; or that the socket is closed over it. */
+static __always_inline void wire_tell_end(struct wire_sock *ws, bool closed)
+{
+	struct dbf_wire_hold *slot = gate_slot(ws->held_slot);
+	struct dbf_wire_item *item;
+	struct frame_rec *rec;
+	struct dbf_verdict *v;
+	u64 state;
+	u32 st;
+
+	if (!slot)
+		return;
+	state = *(volatile u64 *)&slot->state;
+	st = DBF_STATE_OF(state);
+	if (DBF_STATE_SEQ(state) != ws->held_seq || (!closed && (st == DBF_WIRE_HOLD || st == DBF_WIRE_CLAIMED)))
+		return;
+	rec = wire_rec_take();
+	if (!rec)
+		return;
+	wire_rec_begin(rec, ws);
+	item = frame_item(&ws->out, rec);
+	v = (struct dbf_verdict *)(item + 1);
+	*item = (struct dbf_wire_item){ .type = DBF_WIRE_VERDICT, .captured = sizeof(*v) };
+	*v = (struct dbf_verdict){
+		.ptr = slot->start,
+		.how = DBF_HOW_HOLD,
+		.action = st == DBF_WIRE_ALLOW ? DBF_ACTION_ALLOW : st == DBF_WIRE_REWRITE ? DBF_ACTION_DENY
+				: st == DBF_WIRE_KILL ? DBF_ACTION_KILL : DBF_ACTION_NONE,
+		.why = slot->resolver,
+		.slot = ws->held_slot,
+		.slot_seq = ws->held_seq,
+		.deadline_ns = slot->resolved_ns,
+	};
+	frame_item_end(rec, sizeof(*v));
+	frame_send(&ws->out, rec, EMIT_RESERVE);
+	rec->busy = 0;
+	ws->held = 0;
+}
+
+static __always_inline void wire_gate_packet(struct __sk_buff *skb, struct gate_packet *g, const struct segment *p,
+					     const struct bpf_tcp_sock *tp)
+{
+	*g = (struct gate_packet){
+		.cookie = bpf_get_socket_cookie(skb),
+		.netns = gate_netns(skb),
+		.ifindex = skb->ifindex,
+		.seq = p->seq,
+		.len = p->len,
+		.off = p->data,
+		.done = tp->snd_una,
+		.fin = p->flags & TCP_FIN,
+		.rst = p->flags & TCP_RST ? 1 : 0,
+	};
+}
+
+/* A packet of a socket of which something was stopped. enum gate_answer. */
+GLOBAL_FN int wire_ask_gate(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct gate_packet g = {};
+	struct bpf_tcp_sock *tp;
+	int answer;
+
+	if (!ws || !p || !sk)
+		return GATE_REFUSE;
+	tp = bpf_tcp_sock(sk);
+	if (!tp || p->kind != SEGMENT_TCP)
+		return GATE_REFUSE;
+	wire_gate_packet(skb, &g, p, tp);
+	if (ws->held)
+		wire_tell_end(ws, false);
+	answer = gate_packet(skb, &g);
+	if (answer == GATE_PASS && gate_is_open(g.cookie))
+		ws->gated = 0;
+	return answer;
+}
+
+struct wire_passage { /* a packet's, message by message */
+	struct __sk_buff *skb;
+	struct wire_sock *ws;
+	struct frame_rec *rec;
+	u32 at;
+	u32 end;
+	u32 answer;
+};
+
+static long wire_passage_step(u32 i, struct wire_passage *w)
+{
+	u32 action;
+
+	w->at = frame_feed(w->skb, &w->ws->out, w->rec, w->at, w->end);
+	if (!w->rec->stop)
+		return 1;
+	action = wire_decide(w->ws, w->rec);
+	if (action != DBF_ACTION_ALLOW)
+		w->answer = wire_stop(w->skb, w->ws, w->rec, &wire_scratch(w->rec)->packet, action);
+	return w->answer != GATE_PASS || w->at >= w->end;
+}
+
+#define WIRE_UNREADABLE "unreadable"
+
+/* Bytes that are no message, where nothing may pass that is not known: the connection ends, as the server would end it. */
+static __always_inline int wire_end(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct gate_packet *p)
+{
+	struct gate_message *m = &wire_scratch(rec)->message;
+	int answer;
+
+	__builtin_memset(m, 0, sizeof(*m));
+	m->conn = ws->conn;
+	m->start = m->from = p->seq;
+	m->end = p->seq + p->len;
+	m->state = DBF_WIRE_KILL;
+	count_add(DBF_COUNT_FAIL_CLOSED, 1);
+	m->name_len = sizeof(WIRE_UNREADABLE) - 1;
+	__builtin_memcpy(m->name, WIRE_UNREADABLE, sizeof(WIRE_UNREADABLE));
+	ws->gated = 1;
+	ws->cookie = p->cookie;
+	answer = gate_begin(skb, p, m);
+	ws->dead |= answer == GATE_DEAD;
+	return answer;
+}
+
+/* Follow a client's packet and judge what is in it. enum gate_answer. */
+GLOBAL_FN int wire_pass(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct segment *p, u32 at)
+{
+	struct wire_passage w = { .skb = skb, .ws = ws, .rec = rec, .at = at };
+	struct bpf_sock *sk = skb->sk;
+	struct bpf_tcp_sock *tp;
+	struct dbf_config *cfg;
+
+	if (!ws || !rec || !p || !sk)
+		return GATE_PASS;
+	tp = bpf_tcp_sock(sk);
+	if (!tp)
+		return GATE_PASS;
+	wire_gate_packet(skb, &wire_scratch(rec)->packet, p, tp);
+	w.end = p->data + p->len;
+	rec->judging = 1;
+	rec->began = ws->out.phase;
+	bpf_loop(WIRE_STOPS, wire_passage_step, &w, 0);
+	rec->judging = 0;
+	if (w.answer != GATE_PASS || ws->out.phase == FRAME_OPAQUE)
+		return w.answer;
+	if (ws->out.phase != FRAME_LOST)
+		return w.at < w.end ? GATE_REFUSE : GATE_PASS;
+	/* Whatever begins like this, no server takes for its protocol. */
+	ws->alien |= rec->began == FRAME_START;
+	cfg = config_get();
+	if (!cfg || !cfg->fail_closed || ws->alien)
+		return GATE_PASS;
+	return wire_end(skb, ws, rec, &wire_scratch(rec)->packet);
+}
