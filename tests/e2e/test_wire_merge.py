@@ -37,7 +37,9 @@ def merged(kind, transports, **world_args):
         log = oracle.read_csvlog(cluster.csvlog, start)
     found = oracle.compare(log, journal)
     vantages = Counter(r["vantage"] for r in records if is_top_level(r))
-    programs = Counter((r.get("application_name", ""), os.path.basename(field(r, "client.exe", "")))
+    # Of a client that was gone before anybody could look, there is the name that the kernel had for it.
+    programs = Counter((r.get("application_name", ""),
+                        os.path.basename(field(r, "client.exe", "")) or field(r, "client.comm", ""))
                        for r in records if is_top_level(r))
     say(f"{journal.executions} executions by {len(log)} sessions; records by vantage {dict(vantages)}")
     if set(vantages) != {"server"}:
