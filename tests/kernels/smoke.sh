@@ -250,7 +250,7 @@ case_wire_hold() {
 case_wire_reject() {
 	got=$(tcp 'drop table kernels_t')
 	case $got in
-	*42601*blocked_by_policy*) ;;
+	*42601*"at or near \"blocked"*) ;;
 	*) fail wire_reject "the client got: $got"; return ;;
 	esac
 	expect_record wire_reject 'drop table kernels_t' '"vantage": *"wire"' '"outcome": *"prevented"'
