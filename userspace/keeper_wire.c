@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -27,12 +26,10 @@ static void poke(struct keeper *k, const struct dbf_wire_hold *slot)
 /* A client that gave up: what it left in its queue must never be sent. */
 static void destroy(struct keeper *k, const struct dbf_wire_hold *slot)
 {
-	int netns = netdev_namespace(k->devices, slot->netns), diag;
+	int netns = netdev_namespace(k->devices, slot->netns);
 
-	if (netns < 0 || socket_diag_open(netns, &diag, NULL))
-		return;
-	k->counters.sockets_destroyed += socket_destroy(diag, slot, NULL) == 0;
-	close(diag);
+	if (netns >= 0)
+		k->counters.sockets_destroyed += socket_destroy_held(netns, slot);
 }
 
 int keeper_wire_verdict(struct keeper *k, const struct msg_verdict *m, const char *rule)

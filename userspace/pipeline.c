@@ -333,9 +333,9 @@ bool pipeline_may_remember(const struct sql_facts *facts, const struct conn_stmt
 {
 	const struct conn_verdict *v = &st->verdict;
 
-	/* All gates share the key, and each may read the text's quotes its own way. */
 	if (st->session->vantage == CONN_WIRE && !conn_is_ascii(st)) /* the kernel does not know its encoding */
 		return false;
+	/* All gates share the key, and each may read the text's quotes its own way. */
 	return facts->unknown != SQL_UNKNOWN_RESOURCE && !facts->by_quotes && v->hashed_len && v->hashed_len == st->captured &&
 	       st->session->identity_class && !d->identity_volatile && v->policy_gen == (uint32_t)generation;
 }

@@ -200,7 +200,6 @@ static __always_inline bool order_first_key(struct __sk_buff *skb, const struct 
 	return !segment_load(skb, 12, key->client_addr + 12, 4) && !segment_load(skb, 16, key->server_addr + 12, 4);
 }
 
-/* @rec lends its memory. */
 GLOBAL_FN int order_keep_first(struct __sk_buff *skb, struct segment *p)
 {
 	struct dbf_tcp_key key = {};

@@ -265,6 +265,18 @@ int socket_destroy(int diag, const struct dbf_wire_hold *slot, struct err *err)
 	return rc;
 }
 
+bool socket_destroy_held(int netns, const struct dbf_wire_hold *slot)
+{
+	int diag;
+	bool done;
+
+	if (socket_diag_open(netns, &diag, NULL))
+		return false;
+	done = socket_destroy(diag, slot, NULL) == 0;
+	close(diag);
+	return done;
+}
+
 /* One datagram of the list: 1 found, 0 not here, 2 the end, or a negative errno. */
 static int read_list(char *buf, size_t len, uint64_t cookie)
 {

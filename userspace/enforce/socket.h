@@ -56,6 +56,9 @@ int socket_diag_open(int netns, int *fd, struct err *err);
 /* End the socket of a slot: its queue is thrown away, the peer gets a RST. 0, -ENOENT when there is none, other errors. */
 int socket_destroy(int diag, const struct dbf_wire_hold *slot, struct err *err);
 
+/* The same, in the network namespace that @netns is open on, with a diagnosis socket of its own. False if not ended. */
+bool socket_destroy_held(int netns, const struct dbf_wire_hold *slot);
+
 /* The list of sockets has the slot's: 1, 0, or a negative errno. */
 int socket_is_listed(int diag, const struct dbf_wire_hold *slot, struct err *err);
 

@@ -16,14 +16,11 @@
 
 static void destroy(const struct dbf_wire_hold *slot)
 {
-	int netns = netdev_open_namespace(slot->netns), diag;
+	int netns = netdev_open_namespace(slot->netns);
 
 	if (netns < 0)
 		return;
-	if (!socket_diag_open(netns, &diag, NULL)) {
-		socket_destroy(diag, slot, NULL);
-		close(diag);
-	}
+	socket_destroy_held(netns, slot);
 	close(netns);
 }
 
