@@ -21,7 +21,7 @@
 #include "loader/wire.h"
 
 #define TIMER_TRIES 20
-#define TIMER_WAIT_US 1000
+#define PIPE_BYTES (4 * 4096) /* four buffers of 40 bytes: a block as large as a timer's, 144 bytes */
 
 static int libbpf_print(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
@@ -156,7 +156,24 @@ static int load_once(struct kernel *k, const struct kernel_opts *opts, struct er
 	return 0;
 }
 
-/* Memory for the timers is asked for without waiting, so it may take more than one try. */
+/*
+ * Memory for a timer is asked for without waiting: since 6.18 from blocks that are free already, and none are added, however
+ * often one asks. Pipes use blocks of that size too and may wait for more; closed, they leave theirs to the timers.
+ */
+static void free_blocks_for_timers(void)
+{
+	int fds[DBF_HOLD_SLOTS][2];
+	int n = 0;
+
+	for (; n < DBF_HOLD_SLOTS && !pipe2(fds[n], O_CLOEXEC); n++)
+		if (fcntl(fds[n][1], F_SETPIPE_SZ, PIPE_BYTES) < 0)
+			log_debug("a pipe keeps its size: %s", strerror(errno));
+	while (n--) {
+		close(fds[n][0]);
+		close(fds[n][1]);
+	}
+}
+
 static int make_timers(struct kernel *k, struct err *err)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, run);
@@ -169,7 +186,7 @@ static int make_timers(struct kernel *k, struct err *err)
 				       strerror(errno));
 		if (!run.retval)
 			return 0;
-		usleep(TIMER_WAIT_US);
+		free_blocks_for_timers();
 	}
 	/* Slots without one are not used; a quarter of them is all that can be needed at once. */
 	if (run.retval > DBF_HOLD_SLOTS / 2)
