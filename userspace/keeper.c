@@ -664,7 +664,8 @@ static void stop(struct keeper *k)
 		keeper_record_agent(k, "stop", keep ? "enforcement goes on in the kernel" : "");
 	if (k->kernel)
 		hold_release_all(kernel_holds(k->kernel), DBF_HOLD_SLOTS, DBF_BY_KEEPER);
-	keeper_wire_stop(k, keep);
+	if (!keeper_wire_stop(k, keep)) /* or what is left would be sent as it is */
+		keep = true;
 	if (k->worker_fd >= 0)
 		chan_try_send(k->worker_fd, MSG_STOP, NULL, 0, -1);
 	/* First: a newer daemon may take the path while we detach. */

@@ -8,7 +8,7 @@
  *   keeper_offer.c    which of them are in force, which on their way
  *   keeper_server.c   server binaries and clusters that come and go
  *   keeper_worker.c   what the worker asks for
- *   keeper_wire.c     statements held at their client's socket, and network devices
+ *   keeper_wire.c     statements held at their client's or server's socket, and network devices
  *   keeper_who.c      who is process N
  *   keeper_control.c  the control socket's answers
  */
@@ -71,7 +71,7 @@ struct keeper_server {
 };
 
 struct keeper_counters {
-	uint64_t pokes_missed, sockets_destroyed;
+	uint64_t pokes_missed, sockets_destroyed, handbacks_failed;
 	uint64_t verdicts, verdicts_late, verdict_errors, whos, who_missing, clients_left_out,
 		reloads, reload_errors, records_unsent;
 };
@@ -111,6 +111,7 @@ struct keeper {
 
 	struct netdev *devices; /* owned; NULL while nothing is enforced on the wire */
 	struct socket_places *places; /* owned, as long */
+	uint64_t *handed_back_ns; /* owned, as long: by wire slot, when its packets were handed back last */
 	uint64_t devices_scanned_ns;
 
 	struct offers policies;
@@ -165,8 +166,8 @@ void keeper_wire_devices(struct keeper *k);
 int keeper_wire_verdict(struct keeper *k, const struct msg_verdict *m, const char *rule);
 void keeper_wire_vouch(struct keeper *k, const struct msg_vouch *m);
 void keeper_wire_tick(struct keeper *k, uint64_t now_ns);
-/* End all holds, and, unless what is enforced is to stay, detach from the devices. */
-void keeper_wire_stop(struct keeper *k, bool keep);
+/* End all holds, and, unless what is enforced is to stay, detach from the devices. False: some are left, the programs must stay. */
+bool keeper_wire_stop(struct keeper *k, bool keep);
 
 /* keeper_who.c */
 void keeper_find_who(const struct msg_who *ask, struct msg_who_answer *answer);

@@ -232,6 +232,7 @@ static void add_keeper(json_t *o, const struct keeper *k)
 	add_count(o, "verdict_errors", k->counters.verdict_errors);
 	add_count(o, "wire_pokes_missed", k->counters.pokes_missed);
 	add_count(o, "wire_sockets_destroyed", k->counters.sockets_destroyed);
+	add_count(o, "wire_handbacks_failed", k->counters.handbacks_failed);
 	add_count(o, "clients_not_found", k->counters.who_missing);
 	add_count(o, "tcp_clients_left_out", k->counters.clients_left_out);
 	add_count(o, "worker_requests_refused", chan_refused(&k->worker_table));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Statements on the wire, judged at the client's socket before they leave it. The framing stops behind each message
- * that makes the server run something, and this says whether it may pass:
+ * Statements on the wire, judged at the client's socket before they leave it, or, when the client is elsewhere, at the
+ * server's before they reach it. The framing stops behind each message that makes the server run something, and this
+ * says whether it may pass:
  *
  *   Query, Parse      the text: screen, verdicts that are known for its bytes, else it is held and user space asked
  *   Bind, Execute     of what was prepared under other policies: held, until user space vouches for the connection
@@ -134,7 +135,7 @@ GLOBAL_FN int wire_decide(struct wire_sock *ws, struct frame_rec *rec)
 	rec->judged = (struct frame_judged){ .fail_closed = cfg->fail_closed };
 	if (rec->stop == 'B' || rec->stop == 'E')
 		return wire_vouched(ws, cfg) ? DBF_ACTION_ALLOW : DBF_ACTION_NONE;
-	if (rec->stop == 'F' || !wire_find_text(&ws->out, rec)) {
+	if (rec->stop == 'F' || !wire_find_text(wire_requests(ws), rec)) {
 		count_add(DBF_COUNT_CANDIDATES, 1);
 		return DBF_ACTION_NONE;
 	}
@@ -172,7 +173,7 @@ static __always_inline u32 wire_hold_refusal(struct dbf_config *cfg)
 }
 
 /*
- * What is overwritten to make the server refuse the message, none of it outside of this packet, which begins at @seq:
+ * What is overwritten to make the server refuse the message, none of it outside of this packet:
  *
  *   Query, Parse   the beginning of the statement, by a token that is no SQL
  *   Query          when that has gone: the NUL at its end, which must be there
@@ -183,7 +184,8 @@ static __always_inline u32 wire_hold_refusal(struct dbf_config *cfg)
  *
  * False when the bytes are not in this packet.
  */
-static __always_inline bool wire_spoil(struct frame_stream *s, struct frame_rec *rec, struct gate_message *m, u32 seq)
+static __always_inline bool wire_spoil(struct frame_stream *s, struct frame_rec *rec, struct gate_message *m,
+				       const struct gate_packet *p)
 {
 	u32 body = s->start + 5, names;
 
@@ -218,14 +220,14 @@ static __always_inline bool wire_spoil(struct frame_stream *s, struct frame_rec 
 		m->patch = body;
 		m->patch_len = 4;
 	}
-	return (s32)(m->patch - seq) >= 0;
+	return (s32)(m->patch - p->seq) >= 0 && (s32)(m->patch + m->patch_len - p->seq - p->len) <= 0;
 }
 
 /* Told to user space right behind the message itself. */
 static __always_inline void wire_tell_verdict(struct wire_sock *ws, struct frame_rec *rec, const struct gate_message *m,
 					      struct dbf_config *cfg, u32 how, u32 action, u32 why)
 {
-	struct dbf_wire_item *item = frame_item(&ws->out, rec);
+	struct dbf_wire_item *item = frame_item(wire_requests(ws), rec);
 	struct dbf_verdict *v = (struct dbf_verdict *)(item + 1);
 
 	*item = (struct dbf_wire_item){ .type = DBF_WIRE_VERDICT, .captured = sizeof(*v) };
@@ -249,19 +251,24 @@ static __always_inline void wire_tell_verdict(struct wire_sock *ws, struct frame
 GLOBAL_FN int wire_stop(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct gate_packet *p, u32 action)
 {
 	struct dbf_config *cfg = config_get();
+	struct frame_stream *s;
 	struct gate_message *m;
 	u32 why = 0, how;
 	int answer;
 
 	if (!ws || !rec || !p || !cfg)
 		return GATE_PASS;
+	if (p->received) /* it must be held to be handed back */
+		action = DBF_ACTION_NONE;
+	s = wire_requests(ws);
 	m = &wire_scratch(rec)->message;
 	__builtin_memset(m, 0, sizeof(*m));
 	m->conn = ws->conn;
-	m->start = ws->out.start;
-	m->end = ws->out.start + 5 + ws->out.length;
-	m->from = (s32)(m->start - p->seq) >= 0 ? m->start : p->seq;
-	m->pid = rec->head.pid ? rec->head.pid : ws->pid; /* a timer or an acknowledgement sends: whoever did last */
+	m->start = s->start;
+	m->end = s->start + 5 + s->length;
+	m->from = m->start - p->seq < p->len ? m->start : p->seq;
+	if (!p->received)
+		m->pid = rec->head.pid ? rec->head.pid : ws->pid; /* a timer or an acknowledgement sends: whoever did last */
 	m->name_len = rec->judged.name_len;
 	__builtin_memcpy(m->name, rec->judged.name, sizeof(m->name));
 	m->identity_class = rec->judged.identity_class;
@@ -281,7 +288,7 @@ GLOBAL_FN int wire_stop(struct __sk_buff *skb, struct wire_sock *ws, struct fram
 		}
 		m->state = DBF_WIRE_REWRITE;
 	}
-	if (!wire_spoil(&ws->out, rec, m, p->seq))
+	if (!wire_spoil(s, rec, m, p))
 		m->patch_len = 0; /* then a denial ends the connection */
 	if (!m->patch_len && m->state == DBF_WIRE_REWRITE)
 		m->state = DBF_WIRE_KILL;
@@ -303,6 +310,7 @@ static __always_inline void wire_tell_end(struct wire_sock *ws, bool closed)
 {
 	struct dbf_wire_hold *slot = gate_slot(ws->held_slot);
 	struct dbf_wire_item *item;
+	struct frame_stream *s;
 	struct frame_rec *rec;
 	struct dbf_verdict *v;
 	u64 state;
@@ -312,13 +320,14 @@ static __always_inline void wire_tell_end(struct wire_sock *ws, bool closed)
 		return;
 	state = *(volatile u64 *)&slot->state;
 	st = DBF_STATE_OF(state);
+	s = wire_requests(ws);
 	if (DBF_STATE_SEQ(state) != ws->held_seq || (!closed && (st == DBF_WIRE_HOLD || st == DBF_WIRE_CLAIMED)))
 		return;
 	rec = wire_rec_take();
 	if (!rec)
 		return;
 	wire_rec_begin(rec, ws);
-	item = frame_item(&ws->out, rec);
+	item = frame_item(s, rec);
 	v = (struct dbf_verdict *)(item + 1);
 	*item = (struct dbf_wire_item){ .type = DBF_WIRE_VERDICT, .captured = sizeof(*v) };
 	*v = (struct dbf_verdict){
@@ -332,13 +341,14 @@ static __always_inline void wire_tell_end(struct wire_sock *ws, bool closed)
 		.deadline_ns = slot->resolved_ns,
 	};
 	frame_item_end(rec, sizeof(*v));
-	frame_send(&ws->out, rec, EMIT_RESERVE);
+	frame_send(s, rec, EMIT_RESERVE);
 	rec->busy = 0;
 	ws->held = 0;
 }
 
-static __always_inline void wire_gate_packet(struct __sk_buff *skb, struct gate_packet *g, const struct segment *p,
-					     const struct bpf_tcp_sock *tp)
+/* @done: up to here the other end has what is sent, or we what comes. */
+static __always_inline void wire_gate_packet(struct __sk_buff *skb, struct gate_packet *g, const struct segment *p, u32 done,
+					     bool received)
 {
 	*g = (struct gate_packet){
 		.cookie = bpf_get_socket_cookie(skb),
@@ -347,13 +357,14 @@ static __always_inline void wire_gate_packet(struct __sk_buff *skb, struct gate_
 		.seq = p->seq,
 		.len = p->len,
 		.off = p->data,
-		.done = tp->snd_una,
+		.done = done,
 		.fin = p->flags & TCP_FIN,
 		.rst = p->flags & TCP_RST ? 1 : 0,
+		.received = received,
 	};
 }
 
-/* A packet of a socket of which something was stopped. enum gate_answer. */
+/* A packet that a socket sends of which something was stopped. enum gate_answer. */
 GLOBAL_FN int wire_ask_gate(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -364,15 +375,30 @@ GLOBAL_FN int wire_ask_gate(struct __sk_buff *skb, struct wire_sock *ws, struct 
 	if (!ws || !p || !sk)
 		return GATE_REFUSE;
 	tp = bpf_tcp_sock(sk);
+	if (tp && ws->end == DBF_WIRE_SERVER) { /* it may have taken what was stopped at its ingress */
+		g.cookie = ws->cookie;
+		g.done = tp->rcv_nxt;
+		g.received = 1;
+		gate_packet(skb, &g);
+		return GATE_PASS;
+	}
 	if (!tp || p->kind != SEGMENT_TCP)
 		return GATE_REFUSE;
-	wire_gate_packet(skb, &g, p, tp);
+	wire_gate_packet(skb, &g, p, tp->snd_una, false);
 	if (ws->held)
 		wire_tell_end(ws, false);
 	answer = gate_packet(skb, &g);
 	if (answer == GATE_PASS && gate_is_open(g.cookie))
 		ws->gated = 0;
 	return answer;
+}
+
+/* The framing stopped behind a message: may it pass? enum gate_answer for its packet. */
+static __always_inline int wire_judge(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec)
+{
+	u32 action = wire_decide(ws, rec);
+
+	return action == DBF_ACTION_ALLOW ? GATE_PASS : wire_stop(skb, ws, rec, &wire_scratch(rec)->packet, action);
 }
 
 struct wire_passage { /* a packet's, message by message */
@@ -386,14 +412,10 @@ struct wire_passage { /* a packet's, message by message */
 
 static long wire_passage_step(u32 i, struct wire_passage *w)
 {
-	u32 action;
-
-	w->at = frame_feed(w->skb, &w->ws->out, w->rec, w->at, w->end);
+	w->at = frame_feed(w->skb, wire_requests(w->ws), w->rec, w->at, w->end);
 	if (!w->rec->stop)
 		return 1;
-	action = wire_decide(w->ws, w->rec);
-	if (action != DBF_ACTION_ALLOW)
-		w->answer = wire_stop(w->skb, w->ws, w->rec, &wire_scratch(w->rec)->packet, action);
+	w->answer = wire_judge(w->skb, w->ws, w->rec);
 	return w->answer != GATE_PASS || w->at >= w->end;
 }
 
@@ -420,33 +442,35 @@ static __always_inline int wire_end(struct __sk_buff *skb, struct wire_sock *ws,
 	return answer;
 }
 
-/* Follow a client's packet and judge what is in it. enum gate_answer. */
-GLOBAL_FN int wire_pass(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct segment *p, u32 at)
+/* A client's bytes that cannot be followed any more. enum gate_answer. */
+static __always_inline int wire_lost(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec)
 {
-	struct wire_passage w = { .skb = skb, .ws = ws, .rec = rec, .at = at };
-	struct bpf_sock *sk = skb->sk;
-	struct bpf_tcp_sock *tp;
-	struct dbf_config *cfg;
+	struct dbf_config *cfg = config_get();
 
-	if (!ws || !rec || !p || !sk)
-		return GATE_PASS;
-	tp = bpf_tcp_sock(sk);
-	if (!tp)
-		return GATE_PASS;
-	wire_gate_packet(skb, &wire_scratch(rec)->packet, p, tp);
-	w.end = p->data + p->len;
-	rec->judging = 1;
-	rec->began = ws->out.phase;
-	bpf_loop(WIRE_STOPS, wire_passage_step, &w, 0);
-	rec->judging = 0;
-	if (w.answer != GATE_PASS || ws->out.phase == FRAME_OPAQUE)
-		return w.answer;
-	if (ws->out.phase != FRAME_LOST)
-		return w.at < w.end ? GATE_REFUSE : GATE_PASS;
 	/* Whatever begins like this, no server takes for its protocol. */
 	ws->alien |= rec->began == FRAME_START;
-	cfg = config_get();
 	if (!cfg || !cfg->fail_closed || ws->alien)
 		return GATE_PASS;
 	return wire_end(skb, ws, rec, &wire_scratch(rec)->packet);
+}
+
+/* Follow a client's packet, which stands in wire_scratch(), and judge what is in it from @at on. enum gate_answer. */
+GLOBAL_FN int wire_pass(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct segment *p, u32 at)
+{
+	struct wire_passage w = { .skb = skb, .ws = ws, .rec = rec, .at = at };
+	struct frame_stream *s;
+
+	if (!ws || !rec || !p)
+		return GATE_PASS;
+	s = wire_requests(ws);
+	w.end = p->data + p->len;
+	rec->judging = 1;
+	rec->began = s->phase;
+	bpf_loop(WIRE_STOPS, wire_passage_step, &w, 0);
+	rec->judging = 0;
+	if (w.answer != GATE_PASS || s->phase == FRAME_OPAQUE)
+		return w.answer;
+	if (s->phase == FRAME_LOST)
+		return wire_lost(skb, ws, rec);
+	return w.at < w.end ? GATE_REFUSE : GATE_PASS;
 }

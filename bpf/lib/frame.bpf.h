@@ -83,9 +83,10 @@ struct frame_rec { /* being built; one packet's, or a part of it */
 	u32 other_sender; /* than before: what is known of that one does not hold */
 	u32 whole;    /* where its body stands in data, when it is there whole; 0 otherwise */
 	u32 began; /* the phase in which the packet found its direction */
-	u32 pad;
+	u32 received; /* by the socket, not sent */
 	struct frame_judged judged;
 	u64 scratch[24]; /* of whoever judges: the stack is short */
+	struct frame_stream before; /* a direction as this packet found it */
 	struct dbf_wire head;
 	u8 data[FRAME_DATA + FRAME_ITEM + 64];
 };

@@ -181,13 +181,19 @@ static __always_inline int gate_to_device(struct gate_packet *p, struct dbf_wire
 	return GATE_PASS;
 }
 
+/* False: somebody else decided. */
+static __always_inline bool gate_end(struct dbf_wire_hold *slot, u64 state, u32 to)
+{
+	if (!gate_move(slot, state, to))
+		return false;
+	slot->resolver = DBF_BY_KERNEL;
+	slot->resolved_ns = bpf_ktime_get_ns();
+	return true;
+}
+
 static __always_inline int gate_abandon(struct dbf_wire_hold *slot, u64 state)
 {
-	if (gate_move(slot, state, DBF_WIRE_ABANDONED)) {
-		slot->resolver = DBF_BY_KERNEL;
-		slot->resolved_ns = bpf_ktime_get_ns();
-		count_add(DBF_COUNT_WIRE_ABANDONED, 1);
-	}
+	count_add(DBF_COUNT_WIRE_ABANDONED, gate_end(slot, state, DBF_WIRE_ABANDONED));
 	slot->refusals++;
 	return GATE_REFUSE;
 }
@@ -197,10 +203,8 @@ static __always_inline u32 gate_overdue(struct dbf_wire_hold *slot, u64 state)
 {
 	u32 to = slot->fail_closed ? DBF_WIRE_REWRITE : DBF_WIRE_ALLOW;
 
-	if (!gate_move(slot, state, to))
+	if (!gate_end(slot, state, to))
 		return DBF_STATE_OF(*(volatile u64 *)&slot->state);
-	slot->resolver = DBF_BY_KERNEL;
-	slot->resolved_ns = bpf_ktime_get_ns();
 	count_add(DBF_COUNT_WIRE_OVERDUE, 1);
 	return to;
 }
@@ -212,7 +216,8 @@ static __always_inline u32 gate_overdue(struct dbf_wire_hold *slot, u64 state)
 static __always_inline int gate_received(struct __sk_buff *skb, struct gate_packet *p, u32 index, struct dbf_wire_hold *slot,
 					 u32 st)
 {
-	if (st == DBF_WIRE_ALLOW)
+	/* What was judged is what was kept; the client's own copy need not be the same. */
+	if (st == DBF_WIRE_ALLOW && (keep_is_ours(skb) || !slot->fail_closed || !slot->kept))
 		return GATE_PASS;
 	if (st == DBF_WIRE_REWRITE) {
 		slot->passes++;
@@ -371,11 +376,13 @@ GLOBAL_FN int gate_packet(struct __sk_buff *skb, struct gate_packet *p)
 	return r.answer;
 }
 
-/* To be called for a packet that came and that one of the two refused, from where little of the stack is used. */
-static __always_inline void gate_keep(struct __sk_buff *skb, struct gate_packet *p)
+/*
+ * To be called for a packet that came and that one of the two refused, from where little of the stack is used. True when
+ * all is kept that it has of the message.
+ */
+static __always_inline bool gate_keep(struct __sk_buff *skb, struct gate_packet *p)
 {
-	if (p->keep)
-		keep_packet(skb, p->keep - 1, p->seq, p->len, p->off);
+	return p->keep && keep_packet(skb, p->keep - 1, p->seq, p->len, p->off);
 }
 
 /* Nothing of this socket is stopped: one look-up. */
@@ -562,11 +569,11 @@ static __always_inline int gate_open(struct gate_packet *p, struct gate_message 
 	m->slot_seq = c->seq;
 	count_add(DBF_COUNT_WIRE_HOLDS, m->state == DBF_WIRE_HOLD);
 	__sync_val_compare_and_swap(&slot->state, DBF_STATE(c->seq, DBF_WIRE_CLAIMED), DBF_STATE(c->seq, m->state));
-	if (m->state != DBF_WIRE_HOLD)
-		return gate_to_device(p, slot);
-	slot->refusals = 1;
 	if (p->received)
 		p->keep = m->slot + 1;
+	else if (m->state != DBF_WIRE_HOLD)
+		return gate_to_device(p, slot);
+	slot->refusals = 1;
 	return GATE_REFUSE;
 }
 
@@ -574,7 +581,7 @@ static __always_inline int gate_open(struct gate_packet *p, struct gate_message 
  * A message that must not pass stands in this packet. What becomes of the packet: GATE_REFUSE when it is held now
  * (m->slot and m->slot_seq are for user space), or what the message's own state says for the device that it is sent by.
  * When the answer is not GATE_PASS the caller looks no further into the packet. gate_packet() answered GATE_PASS before.
- * What comes to a server's socket can only be held: somebody has to hand it back, and gate_keep() keeps it for that.
+ * What comes to a server's socket is always refused: somebody has to hand it back, and gate_keep() keeps it for that.
  */
 GLOBAL_FN int gate_begin(struct __sk_buff *skb, struct gate_packet *p, struct gate_message *m)
 {

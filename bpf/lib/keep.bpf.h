@@ -16,7 +16,7 @@
 #define KEEP_HEADERS 120 /* IPv4 with all options and TCP with all of them */
 #define KEEP_PIECE 4096
 
-/* In skb->mark of what is handed back. Secret: whoever could mark packets with it could pass what is refused. */
+/* In skb->mark of what is handed back. Whoever could mark packets with it could pass what is refused. */
 const volatile unsigned int cfg_keep_mark;
 
 struct kept {
@@ -162,7 +162,7 @@ static long keep_copy_step(u32 i, struct keep_copy *c)
 	return 0;
 }
 
-/* A packet of a held message, if it is the first, or follows what is kept. */
+/* A packet of a held message, if it is the first, or follows what is kept. 1 when all that it has of the message is kept. */
 GLOBAL_FN int keep_packet(struct __sk_buff *skb, u32 index, u32 seq, u32 len, u32 off)
 {
 	struct dbf_wire_hold *slot = gate_slot(index);
@@ -179,12 +179,15 @@ GLOBAL_FN int keep_packet(struct __sk_buff *skb, u32 index, u32 seq, u32 len, u3
 		return 0;
 	}
 	next = c.k->seq + c.k->len;
-	if (gate_before(next, seq) || !gate_before(next, seq + len))
+	if (gate_before(next, seq))
 		return 0;
-	c.off += next - seq;
-	c.left -= next - seq;
-	bpf_loop(DBF_WIRE_KEPT_BYTES / KEEP_PIECE + 1, keep_copy_step, &c, 0);
-	return 0;
+	if (gate_before(next, seq + len)) {
+		c.off += next - seq;
+		c.left -= next - seq;
+		bpf_loop(DBF_WIRE_KEPT_BYTES / KEEP_PIECE + 1, keep_copy_step, &c, 0);
+	}
+	next = gate_before(slot->end, seq + len) ? slot->end : seq + len;
+	return !gate_before(c.k->seq + c.k->len, next);
 }
 
 #endif

@@ -176,6 +176,12 @@ static __always_inline u32 wire_mark_end(u64 conn, u32 end)
 	return found->ends;
 }
 
+/* The client's bytes, which @ws sends or gets. */
+static __always_inline struct frame_stream *wire_requests(struct wire_sock *ws)
+{
+	return ws->end == DBF_WIRE_CLIENT ? &ws->out : &ws->in;
+}
+
 static __always_inline struct frame_rec *wire_rec_take(void)
 {
 	for (u32 i = 0; i < WIRE_RECS; i++) {
@@ -191,7 +197,7 @@ static __always_inline struct frame_rec *wire_rec_take(void)
 
 static __always_inline void wire_rec_begin(struct frame_rec *rec, const struct wire_sock *ws)
 {
-	rec->used = rec->execs = rec->judging = 0;
+	rec->used = rec->execs = rec->judging = rec->received = 0;
 	rec->text_max = cfg_wire_text;
 	rec->head.conn = ws->conn;
 	rec->head.ts = bpf_ktime_get_ns();

@@ -5,6 +5,8 @@
  * small segments; what finds no room in it is a gap.
  */
 
+#define DRAIN_STEPS 65536 /* messages judged in what was kept: more than it holds */
+
 /* A slot that is free; WIRE_QUEUE when there is none. */
 GLOBAL_FN int order_find_free(struct wire_queue *q)
 {
@@ -41,6 +43,15 @@ static __always_inline struct wire_queue *order_queue_make(struct wire_sock *ws)
 		return q;
 	bpf_map_update_elem(&wire_queues, &conn, &none, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&wire_queues, &conn);
+}
+
+/* Some bytes from @seq to @end are kept already. */
+GLOBAL_FN int order_overlaps(struct wire_queue *q, u32 seq, u32 end)
+{
+	for (u32 i = 0; q && i < WIRE_QUEUE; i++)
+		if (q->slots[i].len && (s32)(q->slots[i].seq - end) < 0 && (s32)(seq - q->slots[i].seq - q->slots[i].len) < 0)
+			return 1;
+	return 0;
 }
 
 struct order_keeping {
@@ -104,9 +115,11 @@ struct order_draining {
 	struct wire_sock *ws;
 	struct wire_queue *q;
 	struct frame_rec *rec;
+	u32 answer;
+	u32 pad;
 };
 
-/* Whatever was kept and is next now. */
+/* Whatever was kept and is next now. A piece stays until all messages in it were judged. */
 static long order_drain_step(u32 i, struct order_draining *d)
 {
 	u32 at = order_find_due(d->q, d->ws->in.next);
@@ -121,25 +134,34 @@ static long order_drain_step(u32 i, struct order_draining *d)
 	key.serial = slot->serial;
 	which.at = d->ws->in.next - slot->seq;
 	which.end = slot->len;
-	slot->len = 0;
+	d->rec->stop = 0;
 	chunk = bpf_map_lookup_elem(&wire_chunks, &key);
 	if (chunk && which.at < which.end)
 		frame_feed_kept(d->skb, &d->ws->in, d->rec, chunk, &which);
+	if (d->rec->stop)
+		d->answer = wire_judge(d->skb, d->ws, d->rec);
+	if (d->rec->stop && (s32)(d->ws->in.next - slot->seq - which.end) < 0)
+		return d->answer != GATE_PASS;
+	slot->len = 0;
 	if (chunk)
 		bpf_map_delete_elem(&wire_chunks, &key);
-	return 0;
+	return d->answer != GATE_PASS;
 }
 
-GLOBAL_FN int order_drain(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec)
+/* enum gate_answer for the packet that filled the hole in front of it. */
+GLOBAL_FN int order_drain(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, u32 judged)
 {
 	struct order_draining d = { .skb = skb, .ws = ws, .rec = rec };
 
 	if (!ws || !rec)
-		return 0;
+		return GATE_PASS;
 	d.q = order_queue(ws);
-	if (d.q)
-		bpf_loop(2 * WIRE_QUEUE, order_drain_step, &d, 0);
-	return 0;
+	if (!d.q)
+		return GATE_PASS;
+	rec->judging = judged;
+	bpf_loop(DRAIN_STEPS, order_drain_step, &d, 0);
+	rec->judging = 0;
+	return d.answer;
 }
 
 struct order_forgetting {
@@ -198,6 +220,21 @@ static __always_inline bool order_first_key(struct __sk_buff *skb, const struct 
 		return !segment_load(skb, 8, key->client_addr, 16) && !segment_load(skb, 24, key->server_addr, 16);
 	key->client_addr[10] = key->client_addr[11] = key->server_addr[10] = key->server_addr[11] = 0xff;
 	return !segment_load(skb, 12, key->client_addr + 12, 4) && !segment_load(skb, 16, key->server_addr + 12, 4);
+}
+
+/* A client elsewhere sent more than its start-up message at once, which nobody would judge. */
+GLOBAL_FN int order_first_has_more(struct __sk_buff *skb, struct segment *p)
+{
+	struct dbf_tcp_key key = {};
+	u8 head[4];
+	u32 length;
+
+	if (!p || p->len < sizeof(head) || bpf_skb_load_bytes(skb, p->data, head, sizeof(head)) || head[0])
+		return 0;
+	length = (u32)head[1] << 16 | (u32)head[2] << 8 | head[3];
+	if (length >= p->len || !order_first_key(skb, p, &key) || task_is_loopback(key.server_addr))
+		return 0;
+	return !bpf_map_lookup_elem(&wire_names, &key);
 }
 
 GLOBAL_FN int order_keep_first(struct __sk_buff *skb, struct segment *p)

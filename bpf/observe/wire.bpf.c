@@ -275,6 +275,21 @@ GLOBAL_FN int wire_tell_open(struct __sk_buff *skb, struct wire_sock *ws, struct
 	return 0;
 }
 
+/* The client's bytes pass at this end, and are judged there. */
+static __always_inline bool wire_judged(const struct wire_sock *ws, u32 end)
+{
+	struct dbf_config *cfg = config_get();
+
+	return cfg && cfg->enforce && ws->end == end && wire_port_is(DBF_PORTS_ENFORCED, ws->server_port);
+}
+
+static __always_inline u32 wire_acked(struct bpf_sock *sk)
+{
+	struct bpf_tcp_sock *tp = bpf_tcp_sock(sk);
+
+	return tp ? tp->snd_una : 0;
+}
+
 /* A socket's egress: its own direction. enum gate_answer. */
 GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p, u32 epoch)
 {
@@ -313,8 +328,8 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segm
 	if (!wire_tells(ws)) {
 		ws->out.next = p->seq + p->len;
 		ws->out.bytes += p->len + ahead;
-	} else if (cfg && cfg->enforce && ws->end == DBF_WIRE_CLIENT &&
-		   wire_port_is(DBF_PORTS_ENFORCED, ws->server_port)) {
+	} else if (wire_judged(ws, DBF_WIRE_CLIENT)) {
+		wire_gate_packet(skb, &wire_scratch(rec)->packet, p, wire_acked(sk), false);
 		answer = wire_pass(skb, ws, rec, p, p->data - ahead);
 	} else {
 		frame_feed(skb, &ws->out, rec, p->data - ahead, p->data + p->len);
@@ -326,17 +341,31 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segm
 	return answer;
 }
 
-/* The lock is held: the other end's bytes, in whatever order. */
-GLOBAL_FN int wire_received(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct segment *p, u32 taken)
+enum wire_arrival {
+	WIRE_OLD,    /* nothing new */
+	WIRE_NEXT,   /* what is new in it is next */
+	WIRE_EARLY,  /* kept until it is its turn */
+	WIRE_FULL,   /* there is no room for it */
+	WIRE_ANEW,   /* what was followed comes again, and TCP did not take it before: it need not be the same */
+};
+
+/* Judged bytes that come before their turn: TCP must have the same of them as we. */
+static __always_inline bool wire_early_twice(struct wire_sock *ws, const struct segment *p)
+{
+	return order_overlaps(order_queue(ws), p->seq, p->seq + p->len);
+}
+
+/* The lock is held: what the other end sent, in whatever order. enum wire_arrival. */
+GLOBAL_FN int wire_arrive(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct segment *p, u32 taken)
 {
 	s32 ahead, fresh;
 	u32 len;
 
 	if (!ws || !rec || !p)
-		return 0;
+		return WIRE_OLD;
 	len = p->len;
 	if (ws->in.phase == FRAME_OPAQUE)
-		return 0;
+		return WIRE_OLD;
 	if (ws->in.phase != FRAME_LOST && order_missed(ws, taken)) {
 		frame_lose(&ws->in, rec, DBF_WIRE_GAP_HOLE);
 		order_forget(ws);
@@ -344,29 +373,30 @@ GLOBAL_FN int wire_received(struct __sk_buff *skb, struct wire_sock *ws, struct 
 	}
 	ahead = p->seq - ws->in.next;
 	fresh = p->seq + len - ws->in.next;
-	/*
-	 * Bytes of a request that were followed come again and TCP has not taken the first ones: which it takes is not
-	 * ours to know. What a server says twice is no way around anything.
-	 */
-	if (ahead < 0 && ws->in.dir == DBF_WIRE_CLIENT && ws->in.phase == FRAME_TYPED &&
-	    (s32)(p->seq + (fresh < 0 ? len : -ahead) - taken) > 0)
+	/* What a server says twice is no way around anything. */
+	if (ahead < 0 && ws->in.dir == DBF_WIRE_CLIENT && ws->in.phase == FRAME_TYPED && !keep_is_ours(skb) &&
+	    (s32)(p->seq + (fresh < 0 ? len : -ahead) - taken) > 0) {
 		frame_note(&ws->in, rec, DBF_WIRE_DOUBT, 0);
+		if (rec->judging)
+			return WIRE_ANEW;
+	}
 	if (fresh <= 0)
-		return 0;
+		return WIRE_OLD;
 	if (ahead > 0 && ws->in.phase != FRAME_LOST) {
+		if (rec->judging && wire_early_twice(ws, p))
+			return WIRE_FULL;
 		if (order_keep(skb, ws, p))
-			return 0;
+			return WIRE_EARLY;
+		if (rec->judging)
+			return WIRE_FULL;
 		frame_lose(&ws->in, rec, DBF_WIRE_GAP_HOLE);
 		order_forget(ws);
 	}
-	if (ahead > 0) {
+	if (ahead > 0)
 		ws->in.next = p->seq;
-		ahead = 0;
-	}
 	if (p->flags & TCP_URG && ws->in.phase <= FRAME_TYPED)
 		frame_lose(&ws->in, rec, DBF_WIRE_GAP_FRAME);
-	frame_feed(skb, &ws->in, rec, p->data - ahead, p->data + len);
-	return 0;
+	return WIRE_NEXT;
 }
 
 static long wire_lock_step(u32 i, u32 **lock)
@@ -393,29 +423,118 @@ static __always_inline bool wire_peer_away(struct wire_sock *ws)
 	return ws->peer == WIRE_PEER_AWAY;
 }
 
-/* A socket's ingress: the direction of an end that is elsewhere. */
+/* What is new in a packet, and what was kept for when it has come. enum gate_answer. */
+static __always_inline int wire_take_in(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct segment *p,
+					bool judged)
+{
+	u32 at = p->data + (ws->in.next - p->seq);
+	int answer = GATE_PASS;
+
+	if (judged)
+		answer = wire_pass(skb, ws, rec, p, at);
+	else
+		frame_feed(skb, &ws->in, rec, at, p->data + p->len);
+	return answer;
+}
+
+/*
+ * A message was stopped in this packet, which is kept now, or must be: nobody else has it again as it is. Where there is
+ * no room it has not been seen; the client sends it again.
+ */
+static __always_inline void wire_keep(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct gate_packet *g,
+				      bool undo)
+{
+	struct dbf_wire_hold *slot;
+	u64 state;
+
+	if (gate_keep(skb, g))
+		return;
+	slot = gate_slot(g->keep - 1);
+	if (!slot || slot->cookie != g->cookie)
+		return;
+	if (undo && !slot->kept && ws->in.seq == rec->before.seq) {
+		gate_free(slot);
+		ws->in = rec->before;
+		ws->held = 0;
+		rec->used = rec->execs = 0;
+		return;
+	}
+	state = *(volatile u64 *)&slot->state;
+	if (slot->fail_closed && DBF_STATE_OF(state) == DBF_WIRE_HOLD)
+		gate_end(slot, state, DBF_WIRE_KILL);
+}
+
+/* The lock is held. enum gate_answer. */
+static __always_inline int wire_came_in(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct segment *p,
+					u32 taken, bool judged)
+{
+	struct gate_packet *g = &wire_scratch(rec)->packet;
+	int answer = GATE_PASS, drained = GATE_PASS;
+	u32 arrival;
+
+	if (judged || ws->gated)
+		wire_gate_packet(skb, g, p, taken, true);
+	if (ws->gated) {
+		if (ws->held)
+			wire_tell_end(ws, false);
+		answer = gate_packet(skb, g);
+		if (answer != GATE_PASS) {
+			gate_keep(skb, g);
+			return answer;
+		}
+	}
+	if (!p->len || p->flags & TCP_SYN || !wire_tells(ws))
+		return GATE_PASS;
+	rec->before = ws->in;
+	rec->judging = judged;
+	rec->began = ws->in.phase;
+	arrival = wire_arrive(skb, ws, rec, p, taken);
+	rec->judging = 0;
+	if (arrival == WIRE_FULL)
+		return GATE_REFUSE;
+	if (arrival == WIRE_ANEW)
+		return wire_lost(skb, ws, rec);
+	if (arrival == WIRE_NEXT)
+		answer = wire_take_in(skb, ws, rec, p, judged);
+	if (answer == GATE_PASS && arrival != WIRE_EARLY) {
+		drained = order_drain(skb, ws, rec, judged);
+		if (drained == GATE_PASS && judged && ws->in.phase == FRAME_LOST)
+			drained = wire_lost(skb, ws, rec);
+	}
+	if (answer != GATE_PASS || drained != GATE_PASS)
+		wire_keep(skb, ws, rec, g, drained == GATE_PASS);
+	return answer | drained;
+}
+
+/* A socket's ingress: the direction of an end that is elsewhere. enum gate_answer. */
 GLOBAL_FN int wire_came(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p, u32 taken, u32 epoch)
 {
+	int answer = GATE_PASS;
 	struct frame_rec *rec;
+	bool judged;
 
-	if (!ws || !p || !wire_tells(ws))
-		return 0;
+	if (!ws || !p || (!ws->gated && (!p->len || !wire_tells(ws))))
+		return GATE_PASS;
+	if (ws->dead)
+		return p->len ? GATE_REFUSE : GATE_PASS;
+	judged = wire_judged(ws, DBF_WIRE_SERVER);
 	if (!wire_lock(ws)) {
-		count_add(DBF_COUNT_WIRE_NO_ROOM, 1); /* a hole is found next */
-		return 0;
+		count_add(DBF_COUNT_WIRE_NO_ROOM, 1); /* unless it is sent again, a hole is found next */
+		return judged || ws->gated ? GATE_REFUSE : GATE_PASS;
 	}
 	rec = wire_rec_take();
 	if (rec) {
 		wire_rec_begin(rec, ws);
 		if (ws->epoch != epoch)
 			wire_tell_open(skb, ws, rec, 0, epoch);
-		wire_received(skb, ws, rec, p, taken);
-		order_drain(skb, ws, rec);
-		frame_flush(&ws->in, rec);
+		answer = wire_came_in(skb, ws, rec, p, taken, judged);
+		frame_send(&ws->in, rec, answer != GATE_PASS ? EMIT_WAKE | EMIT_RESERVE | EMIT_HOLD : EMIT_LAZY);
 		rec->busy = 0;
+	} else if (judged || ws->gated) {
+		answer = GATE_REFUSE;
 	}
 	ws->lock = 0;
-	return 0;
+	return answer;
 }
 
 /* What came to the listener for this server's socket. */
@@ -507,10 +626,11 @@ GLOBAL_FN int wire_begin(struct __sk_buff *skb, u32 egress, u32 late)
 	if (!sk || sk->protocol != IPPROTO_TCP)
 		return 0;
 	if (sk->state == TCP_LISTEN) {
-		if (!egress && segment_parse(skb, &p, 0) == SEGMENT_TCP && p.len &&
-		    (wire_port_is(DBF_PORTS_KNOWN, sk->src_port) || wire_is_start(skb, &p)))
-			order_keep_first(skb, &p);
-		return 0;
+		if (egress || segment_parse(skb, &p, 0) != SEGMENT_TCP || !p.len ||
+		    !(wire_port_is(DBF_PORTS_KNOWN, sk->src_port) || wire_is_start(skb, &p)))
+			return WIRE_NOT;
+		order_keep_first(skb, &p);
+		return wire_enforced(DBF_WIRE_CLIENT, sk->src_port) && order_first_has_more(skb, &p) ? WIRE_REFUSED : WIRE_NOT;
 	}
 	tp = bpf_tcp_sock(sk);
 	if (!tp)
@@ -570,16 +690,12 @@ static __always_inline int wire_packet(struct __sk_buff *skb, bool egress)
 		return 0;
 	if (egress && ws->dead && p.len)
 		return 0;
-	if (egress && p.kind != SEGMENT_TCP && wire_enforced(ws->end, ws->server_port))
-		return 0;
-	if (p.kind != SEGMENT_TCP || !p.len || p.flags & TCP_SYN)
-		return 1;
+	if (p.kind != SEGMENT_TCP)
+		return !wire_enforced(egress ? ws->end : !ws->end, ws->server_port);
 	if (egress)
-		return wire_sent(skb, ws, &p, v->reader_epoch) == GATE_PASS;
+		return !p.len || p.flags & TCP_SYN || wire_sent(skb, ws, &p, v->reader_epoch) == GATE_PASS;
 	tp = bpf_tcp_sock(sk);
-	if (tp)
-		wire_came(skb, ws, &p, tp->rcv_nxt, v->reader_epoch);
-	return 1;
+	return !tp || wire_came(skb, ws, &p, tp->rcv_nxt, v->reader_epoch) == GATE_PASS;
 }
 
 SEC("cgroup_skb/egress")

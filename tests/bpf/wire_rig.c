@@ -336,7 +336,7 @@ static bool obey(char *line)
 	else if (!strcmp(word, "pin"))
 		printf("pinned %d\n", bpf_program__pin(bpf_object__find_program_by_name(obj, a[1]), a[0]));
 	else if (!strcmp(word, "release"))
-		printf("left %u\n", wire_release_all(slots, WIRE_RELEASE_MS));
+		printf("left %u\n", wire_release_all(slots, bpf_program__fd(bpf_object__find_program_by_name(obj, "wire_handback")), WIRE_RELEASE_MS));
 	else if (!strcmp(word, "detach")) {
 		bpf_link__destroy(egress);
 		bpf_link__destroy(ingress);

@@ -421,10 +421,11 @@ def load(daemon, policies):
     daemon.reload()
 
 
-def attack_all(kind, hosts):
+def attack_all(kind, hosts, ends=None):
     with World(kind) as world, Cluster(settings=settings(), world=world) as cluster:
         attempts = attempts_on(cluster, hosts)
-        with Daemon(args=[*WIRE, "--hold-ms", "2000"]) as daemon:
+        node = ["--wire-cgroup", getattr(world, ends).cgroup] if ends else []
+        with Daemon(args=[*WIRE, "--hold-ms", "2000", *node]) as daemon:
             for a in attempts:
                 a.prepare("early")
             load(daemon, GUARD)
@@ -458,6 +459,16 @@ def attacks_over_loopback_are_prevented():
 @case
 def attacks_between_namespaces_are_prevented():
     attack_all("veth", {4: "198.51.100.1", 6: "2001:db8::1"})
+
+
+@case
+def attacks_from_elsewhere_over_loopback_are_prevented():
+    attack_all("lo", {4: "127.0.0.1", 6: "::1"}, "server")
+
+
+@case
+def attacks_from_elsewhere_between_namespaces_are_prevented():
+    attack_all("veth", {4: "198.51.100.1", 6: "2001:db8::1"}, "server")
 
 
 # --- what is allowed ---------------------------------------------------------------------------------------

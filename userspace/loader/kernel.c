@@ -21,6 +21,9 @@
 #include "loader/wire.h"
 
 #define TIMER_TRIES 20
+/* Bits that no container network is known to give a meaning: some drop, accept or route by the others. */
+#define KEEP_MARK 0x3000
+#define KEEP_MARK_RANDOM 0xff
 #define PIPE_BYTES (4 * 4096) /* four buffers of 40 bytes: a block as large as a timer's, 144 bytes */
 
 static int libbpf_print(enum libbpf_print_level level, const char *fmt, va_list ap)
@@ -134,7 +137,7 @@ static int load_once(struct kernel *k, const struct kernel_opts *opts, struct er
 	k->skel->rodata->cfg_task_work = kernel_has_task_work();
 	if (getrandom(&mark, sizeof(mark), 0) != sizeof(mark))
 		mark = (uint32_t)clock_mono_ns();
-	k->skel->rodata->cfg_keep_mark = mark | 1;
+	k->skel->rodata->cfg_keep_mark = KEEP_MARK | (mark & KEEP_MARK_RANDOM);
 	k->skel->rodata->cfg_server_vantage = !opts->no_server;
 	bpf_program__set_autoload(k->skel->progs.wire_egress, !opts->no_wire);
 	bpf_program__set_autoload(k->skel->progs.wire_ingress, !opts->no_wire);
@@ -465,6 +468,11 @@ struct dbf_wire_hold *kernel_wire_holds(const struct kernel *k)
 int kernel_rewriter(const struct kernel *k)
 {
 	return bpf_program__fd(k->skel->progs.wire_rewriter);
+}
+
+int kernel_handback(const struct kernel *k)
+{
+	return bpf_program__fd(k->skel->progs.wire_handback);
 }
 
 int kernel_wire_devices(const struct kernel *k)

@@ -134,6 +134,7 @@ const struct dbf_vitals *kernel_drop_pages(const struct kernel *k);
 struct dbf_doorbell *kernel_doorbell(const struct kernel *k);
 struct dbf_wire_hold *kernel_wire_holds(const struct kernel *k); /* DBF_WIRE_HOLD_SLOTS of them */
 int kernel_rewriter(const struct kernel *k);	 /* the program that changes what is denied at a device */
+int kernel_handback(const struct kernel *k);	 /* the program that hands back what was kept at a server's socket */
 int kernel_wire_devices(const struct kernel *k); /* the map of devices that have it */
 /* All that connection @conn has prepared is allowed by these policies. */
 int kernel_put_vouch(struct kernel *k, uint64_t conn, uint32_t policy_gen);

@@ -206,7 +206,7 @@ static unsigned release_wire(const char *pin_dir, unsigned *released)
 		return 0;
 	for (unsigned i = 0; i < DBF_WIRE_HOLD_SLOTS; i++)
 		*released += DBF_STATE_OF(slots[i].state) == DBF_WIRE_HOLD;
-	left = wire_release_all(slots, WIRE_RELEASE_MS);
+	left = wire_release_all(slots, -1, WIRE_RELEASE_MS);
 	munmap(slots, DBF_WIRE_HOLD_SLOTS * sizeof(*slots));
 	return left;
 }

@@ -14,9 +14,10 @@
 
 /*
  * What is held in @slots (DBF_WIRE_HOLD_SLOTS of them) is decided by its fail mode. What was decided has a second to leave;
- * then, and at once when its client gave up or it is to be killed, its socket is destroyed. New holds must not begin
- * meanwhile. Takes at most @ms. Returns how many are left: while it is not 0, do not detach.
+ * then, and at once when its client gave up or it is to be killed, its socket is destroyed. @prog is the program
+ * wire_handback, or negative: then what is denied at a server's socket is destroyed too. New holds must not begin meanwhile.
+ * Takes at most @ms. Returns how many are left: while it is not 0, do not detach.
  */
-unsigned wire_release_all(struct dbf_wire_hold *slots, unsigned ms);
+unsigned wire_release_all(struct dbf_wire_hold *slots, int prog, unsigned ms);
 
 #endif
