@@ -17,6 +17,11 @@
 #define WIRE_NAME_MAX 63
 #define WIRE_COUNT_MAX 65535U /* of what a message counts: with that many it would be longer */
 #define WIRE_NUL_STEP 8
+/*
+ * Of a client elsewhere. After 200 ms its TCP sends what is held again, and from then on nothing behind it: it would not be
+ * seen any more that the client gave up.
+ */
+#define WIRE_HOLD_REMOTE_NS 150000000ULL
 
 struct { /* which policies the prepared statements of a connection were judged under */
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -273,7 +278,7 @@ GLOBAL_FN int wire_stop(struct __sk_buff *skb, struct wire_sock *ws, struct fram
 	__builtin_memcpy(m->name, rec->judged.name, sizeof(m->name));
 	m->identity_class = rec->judged.identity_class;
 	m->fail_closed = rec->judged.fail_closed;
-	m->deadline_ns = bpf_ktime_get_ns() + cfg->hold_ns;
+	m->deadline_ns = bpf_ktime_get_ns() + (p->received && cfg->hold_ns > WIRE_HOLD_REMOTE_NS ? WIRE_HOLD_REMOTE_NS : cfg->hold_ns);
 	m->state = action == DBF_ACTION_KILL ? DBF_WIRE_KILL : action == DBF_ACTION_DENY ? DBF_WIRE_REWRITE : DBF_WIRE_HOLD;
 	how = action == DBF_ACTION_NONE ? DBF_HOW_HOLD : DBF_HOW_CACHE;
 	if (action == DBF_ACTION_NONE)

@@ -217,7 +217,7 @@ static __always_inline int gate_received(struct __sk_buff *skb, struct gate_pack
 					 u32 st)
 {
 	/* What was judged is what was kept; the client's own copy need not be the same. */
-	if (st == DBF_WIRE_ALLOW && (keep_is_ours(skb) || !slot->fail_closed || !slot->kept))
+	if (st == DBF_WIRE_ALLOW && (keep_is_ours(skb) || !slot->fail_closed || !keep_has(slot, p->seq)))
 		return GATE_PASS;
 	if (st == DBF_WIRE_REWRITE) {
 		slot->passes++;

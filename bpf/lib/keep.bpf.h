@@ -68,6 +68,14 @@ static __always_inline bool keep_is_ours(struct __sk_buff *skb)
 	return cfg_keep_mark && skb->mark == cfg_keep_mark;
 }
 
+/* A byte at @seq, or before, is kept. */
+static __always_inline bool keep_has(const struct dbf_wire_hold *slot, u32 seq)
+{
+	const struct kept *k = slot->kept ? keep_at(slot->kept - 1) : NULL;
+
+	return k && gate_before(seq, k->seq + k->len);
+}
+
 static __always_inline void keep_free(struct dbf_wire_hold *slot)
 {
 	struct kept *k = slot->kept ? keep_at(slot->kept - 1) : NULL;

@@ -62,6 +62,9 @@ struct wire_sock { /* one end of a connection */
 	u32 asks;
 	u32 lock; /* of ->in: packets come on any CPU */
 	u32 serial;
+	u32 anew;    /* up to here TCP had taken it when what was judged came again... */
+	u32 pad2;
+	u64 anew_ns; /* ...first */
 	struct frame_stream out, in;
 };
 

@@ -341,13 +341,28 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segm
 	return answer;
 }
 
+#define WIRE_ANEW_NS 50000000ULL /* longer than packets wait for a socket's owner, shorter than TCP for an answer */
+
 enum wire_arrival {
 	WIRE_OLD,    /* nothing new */
 	WIRE_NEXT,   /* what is new in it is next */
 	WIRE_EARLY,  /* kept until it is its turn */
-	WIRE_FULL,   /* there is no room for it */
-	WIRE_ANEW,   /* what was followed comes again, and TCP did not take it before: it need not be the same */
+	WIRE_NOT_NOW, /* it may come again */
+	WIRE_ANEW,   /* what was judged comes again, and TCP did not take it before: it need not be the same */
 };
+
+/*
+ * Bytes come again that were judged and that TCP has not: the first ones may still wait for the socket's owner to leave it.
+ * When it has not taken them later either, it never will: their checksum was wrong, say, and these are others.
+ */
+static __always_inline u32 wire_anew(struct wire_sock *ws, u32 taken, u64 now)
+{
+	if (ws->anew_ns && ws->anew == taken)
+		return now - ws->anew_ns > WIRE_ANEW_NS ? WIRE_ANEW : WIRE_NOT_NOW;
+	ws->anew = taken;
+	ws->anew_ns = now;
+	return WIRE_NOT_NOW;
+}
 
 /* Judged bytes that come before their turn: TCP must have the same of them as we. */
 static __always_inline bool wire_early_twice(struct wire_sock *ws, const struct segment *p)
@@ -376,19 +391,19 @@ GLOBAL_FN int wire_arrive(struct __sk_buff *skb, struct wire_sock *ws, struct fr
 	/* What a server says twice is no way around anything. */
 	if (ahead < 0 && ws->in.dir == DBF_WIRE_CLIENT && ws->in.phase == FRAME_TYPED && !keep_is_ours(skb) &&
 	    (s32)(p->seq + (fresh < 0 ? len : -ahead) - taken) > 0) {
-		frame_note(&ws->in, rec, DBF_WIRE_DOUBT, 0);
 		if (rec->judging)
-			return WIRE_ANEW;
+			return wire_anew(ws, taken, rec->head.ts);
+		frame_note(&ws->in, rec, DBF_WIRE_DOUBT, 0);
 	}
 	if (fresh <= 0)
 		return WIRE_OLD;
 	if (ahead > 0 && ws->in.phase != FRAME_LOST) {
 		if (rec->judging && wire_early_twice(ws, p))
-			return WIRE_FULL;
+			return WIRE_NOT_NOW;
 		if (order_keep(skb, ws, p))
 			return WIRE_EARLY;
 		if (rec->judging)
-			return WIRE_FULL;
+			return WIRE_NOT_NOW;
 		frame_lose(&ws->in, rec, DBF_WIRE_GAP_HOLE);
 		order_forget(ws);
 	}
@@ -490,7 +505,7 @@ static __always_inline int wire_came_in(struct __sk_buff *skb, struct wire_sock 
 	rec->began = ws->in.phase;
 	arrival = wire_arrive(skb, ws, rec, p, taken);
 	rec->judging = 0;
-	if (arrival == WIRE_FULL)
+	if (arrival == WIRE_NOT_NOW)
 		return GATE_REFUSE;
 	if (arrival == WIRE_ANEW)
 		return wire_lost(skb, ws, rec);

@@ -9,6 +9,7 @@ runs after the policies were loaded. Each has a table of its own as its victim.
 """
 import contextlib
 import copy
+import itertools
 import json
 import os
 import select
@@ -421,11 +422,15 @@ def load(daemon, policies):
     daemon.reload()
 
 
+def node(world, ends):
+    """The daemon's arguments: only processes of one end are on its node, or both."""
+    return [*WIRE, *(["--wire-cgroup", getattr(world, ends).cgroup] if ends else [])]
+
+
 def attack_all(kind, hosts, ends=None):
     with World(kind) as world, Cluster(settings=settings(), world=world) as cluster:
         attempts = attempts_on(cluster, hosts)
-        node = ["--wire-cgroup", getattr(world, ends).cgroup] if ends else []
-        with Daemon(args=[*WIRE, "--hold-ms", "2000", *node]) as daemon:
+        with Daemon(args=[*node(world, ends), "--hold-ms", "2000"]) as daemon:
             for a in attempts:
                 a.prepare("early")
             load(daemon, GUARD)
@@ -473,16 +478,15 @@ def attacks_from_elsewhere_between_namespaces_are_prevented():
 
 # --- what is allowed ---------------------------------------------------------------------------------------
 
-@case
-def what_is_allowed_is_not_disturbed():
+def not_disturbed(kind, ends=None, **world_args):
     """Every UPDATE and DELETE is a candidate, held when it is first seen; the journal equals the server's log."""
     everybody = "      unless: {identity: {db_user: [postgres, bench]}}\n"
     asked = {"drop.yaml": policy(), "writes.yaml": policy("{effects: [modify, delete]}", name="no-writes") + everybody}
-    with World("lo") as world, Cluster(log_all=True, world=world) as cluster:
+    with World(kind, **world_args) as world, Cluster(log_all=True, world=world) as cluster:
         cluster.psql("CREATE ROLE bench LOGIN SUPERUSER; CREATE TABLE pipeline_t (id int, v text); CREATE TABLE copied (id int, v text);")
         cluster.pgbench("-i", "-q", "-s", "1", user="bench")
         start, tags = os.path.getsize(cluster.csvlog), ClientTags()
-        with Daemon(asked, args=[*WIRE, "--hold-ms", "3000"]) as daemon:
+        with Daemon(asked, args=[*node(world, ends), "--hold-ms", "3000"]) as daemon:
             for client in (pgbench_modes, libpq_pipeline, psycopg2_client):
                 client(cluster, "tcp", tags, 2000)
             with Connection(cluster, "tcp", application="copy") as conn:
@@ -500,12 +504,28 @@ def what_is_allowed_is_not_disturbed():
     check(not counters["kernel_wire_rewrites"] and not counters["kernel_wire_overdue"] and not counters["kernel_fail_closed"], shown(counters))
 
 
+@case
+def what_is_allowed_is_not_disturbed():
+    not_disturbed("lo")
+
+
+@case
+def what_is_allowed_from_elsewhere_is_not_disturbed():
+    not_disturbed("lo", "server")
+
+
+@case
+def what_is_allowed_from_elsewhere_passes_on_a_bad_line():
+    """Of the segments 1 % each are lost, come twice, and late."""
+    not_disturbed("veth", "server", mangle=True, segments=True)
+
+
 # --- clients that give up ------------------------------------------------------------------------------------
 
 # A DROP is a candidate, and allowed: what runs behind the client's back would show.
 LETS_PASS = policy("{effects: [schema_destroy], objects: [no_such_table]}", failure="open")
 WAYS = ("killed", "closed", "shutdown", "terminate")
-LONG_HOLD = [*WIRE, "--hold-ms", "5000"]
+LONG_HOLD = ["--hold-ms", "5000"]
 
 
 class Client:
@@ -564,20 +584,27 @@ def held(daemon):
 
 
 @contextlib.contextmanager
-def given_up(kind, hosts):
-    """(cluster, daemon, worker): with the worker stopped, every way to give up a held DROP was gone, at each of @hosts."""
-    with World(kind) as world, Cluster(settings=settings(), world=world) as cluster, \
-            Daemon({"drop.yaml": LETS_PASS}, args=LONG_HOLD) as daemon:
+def given_up(kind, hosts, ends=None):
+    """
+    (cluster, daemon, worker): with the worker stopped, every way to give up a held DROP was gone, at each of @hosts. A client
+    elsewhere is held for a short time only, so each gives up at once.
+    """
+    with World(kind, patient=bool(ends)) as world, Cluster(settings=settings(), world=world) as cluster, \
+            Daemon({"drop.yaml": LETS_PASS}, args=[*node(world, ends), *LONG_HOLD]) as daemon:
         victims = [f"v{i}_{how}" for i in range(len(hosts)) for how in WAYS]
         cluster.psql("".join(f"CREATE TABLE {v} ();" for v in [*victims, "control"]))
         with Connection(cluster, "tcp") as conn:
             check(conn.query("DROP TABLE control").tags == ["DROP TABLE"], "a DROP is not allowed to begin with")
         worker, before = daemon.processes()["worker"], held(daemon)
         os.kill(worker, signal.SIGSTOP)
-        clients = [Client(at(cluster, hosts[i]), f"DROP TABLE v{i}_{how}", how) for i in range(len(hosts)) for how in WAYS]
+        clients = []
         try:
+            for i, how in itertools.product(range(len(hosts)), WAYS):
+                clients.append(Client(at(cluster, hosts[i]), f"DROP TABLE v{i}_{how}", how))
+                if ends:
+                    clients[-1].give_up()
             check(held(daemon) - before == len(clients), f"{held(daemon) - before} of {len(clients)} were held")
-            for client in clients:
+            for client in clients if not ends else []:
                 client.give_up()
             yield cluster, daemon, worker
             time.sleep(0.3)
@@ -613,6 +640,29 @@ def given_up_over_loopback_and_allowed_then():
 def given_up_between_namespaces_and_allowed_then():
     with given_up(*BETWEEN) as (_cluster, daemon, worker):
         gone_on(daemon, worker)
+
+
+@case
+def given_up_elsewhere_and_allowed_then():
+    with given_up(*BETWEEN, "server") as (_cluster, daemon, worker):
+        gone_on(daemon, worker)
+
+
+@case
+def given_up_elsewhere_and_the_daemon_stopped():
+    with given_up(*BETWEEN, "server") as (_cluster, daemon, _worker):
+        daemon.stop()
+        time.sleep(1)
+        nothing_left_after(daemon)
+
+
+@case
+def given_up_elsewhere_and_every_process_killed():
+    with given_up(*BETWEEN, "server") as (_cluster, daemon, _worker):
+        daemon.kill_all()
+        time.sleep(1)
+        nothing_left_after(daemon)
+        time.sleep(1)
 
 
 @case
@@ -729,7 +779,7 @@ for _what in ROLES:
 @case
 def disarmed_with_statements_held():
     """Every process dead, three held: by their fail mode they end before anything is taken away."""
-    with World("veth") as world, Cluster(world=world) as cluster, Daemon({"p.yaml": policy()}, args=LONG_HOLD) as daemon:
+    with World("veth") as world, Cluster(world=world) as cluster, Daemon({"p.yaml": policy()}, args=[*WIRE, *LONG_HOLD]) as daemon:
         cluster.psql("CREATE TABLE victim ();")
         before = held(daemon)
         os.kill(daemon.processes()["worker"], signal.SIGSTOP)
@@ -770,9 +820,9 @@ def a_device_that_is_added_is_covered():
 
 # --- killing, and what shows ---------------------------------------------------------------------------------
 
-@case
-def kill_ends_the_connection_with_the_rule_named():
-    with World("lo") as world, Cluster(world=world) as cluster, Daemon({"p.yaml": policy(action="kill")}, args=WIRE) as daemon:
+def kill_names_its_rule(kind, ends=None):
+    with World(kind) as world, Cluster(world=world) as cluster, \
+            Daemon({"p.yaml": policy(action="kill")}, args=node(world, ends)) as daemon:
         cluster.psql("CREATE TABLE stays ();")
         for ask, text in (("query", "DROP TABLE stays"), ("extended", "DROP TABLE stays;"), ("query", "DROP TABLE stays")):
             conn = Connection(cluster, "tcp", application="killed")
@@ -791,10 +841,20 @@ def kill_ends_the_connection_with_the_rule_named():
         check(got == [("prevented", "no-drop")] * 3, f"{got}: {[r.get('evidence') for r in found]}")
         said = daemon.cli("status").stdout
         counters = daemon.status()["counters"]
-        check(counters["kernel_wire_kills"] == 3 and counters["kernel_wire_holds"] == 2, shown(counters))
+        check(counters["kernel_wire_kills"] == 3 and counters["kernel_wire_holds"] == (3 if ends else 2), shown(counters))
         check("wire" in said, f"status says nothing of the wire: {said}")
         daemon.stop()
         nothing_left_after(daemon)
+
+
+@case
+def kill_ends_the_connection_with_the_rule_named():
+    kill_names_its_rule("lo")
+
+
+@case
+def kill_from_elsewhere_ends_the_connection_with_the_rule_named():
+    kill_names_its_rule("veth", "server")
 
 
 if __name__ == "__main__":

@@ -97,12 +97,13 @@ class World:
     """
     Where a server and its clients live: `server` and `client` are Places, `host` the address between them.
     @kind: "here" (this namespace's loopback), "lo" (loopback of a namespace) or "veth" (two namespaces and a veth pair).
-    @mangle: the path between the two is disturbed. @segments: packets leave one by one, not as super-packets.
+    @mangle: the path between the two is disturbed. @segments: packets leave one by one, not as super-packets. @patient: TCP
+    waits for an answer as long as it does by default.
     """
 
-    def __init__(self, kind, *, family=4, mangle=False, segments=False):
+    def __init__(self, kind, *, family=4, mangle=False, segments=False, patient=False):
         need_root()
-        self.kind, self.mangle, self.segments = kind, mangle, segments
+        self.kind, self.mangle, self.segments, self.patient = kind, mangle, segments, patient
         self.host = (SERVER if kind == "veth" else LOOPBACK)[family]
         self.client_host = (CLIENT if kind == "veth" else LOOPBACK)[family]
         self.undo = contextlib.ExitStack()
@@ -144,11 +145,13 @@ class World:
         run(["ip", "-n", name, "link", "set", "lo", "up"])
         if self.segments:
             run(["ip", "-n", name, "link", "set", "lo", "mtu", "1500", "gso_max_segs", "1"])
-        for key, value in {
+        settings = {
                 # What comes in anew by lo has lost its route, and is looked at as if a stranger had sent it.
                 "net.ipv4.conf.lo.route_localnet": 1, "net.ipv4.conf.lo.accept_local": 1, "net.ipv4.conf.all.rp_filter": 0,
-                "net.ipv6.conf.default.accept_dad": 0, "net.ipv6.conf.all.accept_dad": 0,
-                "net.ipv4.tcp_rto_min_us": 5000}.items():  # a lost segment costs 5 ms, not 200: where the kernel can
+                "net.ipv6.conf.default.accept_dad": 0, "net.ipv6.conf.all.accept_dad": 0}
+        if not self.patient:
+            settings["net.ipv4.tcp_rto_min_us"] = 5000  # a lost segment costs 5 ms, not 200: where the kernel can
+        for key, value in settings.items():
             run(["nsenter", f"--net=/run/netns/{name}", "sysctl", "-q", "-w", f"{key}={value}"], check_rc=False)
 
     def _join(self, server, client):
