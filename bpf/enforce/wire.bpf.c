@@ -437,7 +437,12 @@ GLOBAL_FN int wire_pass(struct __sk_buff *skb, struct wire_sock *ws, struct fram
 	w.end = p->data + p->len;
 	rec->judging = 1;
 	rec->began = ws->out.phase;
-	bpf_loop(WIRE_STOPS, wire_passage_step, &w, 0);
+	if (p->flags & TCP_URG && ws->out.phase == FRAME_LOST) {
+		frame_pass_over(&ws->out, w.end - w.at);
+		w.at = w.end;
+	} else {
+		bpf_loop(WIRE_STOPS, wire_passage_step, &w, 0);
+	}
 	rec->judging = 0;
 	if (w.answer != GATE_PASS || ws->out.phase == FRAME_OPAQUE)
 		return w.answer;

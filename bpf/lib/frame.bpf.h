@@ -196,6 +196,13 @@ static __always_inline void frame_lose(struct frame_stream *s, struct frame_rec 
 	count_add(DBF_COUNT_FRAME_LOST, 1);
 }
 
+/* The next @len bytes are not looked at. */
+static __always_inline void frame_pass_over(struct frame_stream *s, u32 len)
+{
+	s->next += len;
+	s->bytes += len;
+}
+
 #define FRAME_WHOLE 0x80000000U
 #define FRAME_BAD 0x40000000U
 #define FRAME_RUN 0x20000000U
@@ -539,8 +546,7 @@ static __always_inline void frame_walk(struct frame_walk *w)
 			frame_lose(w->s, w->rec, DBF_WIRE_GAP_FRAME);
 		w->in.at = w->in.end;
 	}
-	w->s->next += w->in.at - w->in.begin;
-	w->s->bytes += w->in.at - w->in.begin;
+	frame_pass_over(w->s, w->in.at - w->in.begin);
 }
 
 struct frame_chain {
@@ -591,8 +597,7 @@ static __always_inline bool frame_resync(struct frame_walk *w)
 		if (ready[0] != 'Z' || ready[1] || ready[2] || ready[3] || ready[4] != 5 ||
 		    (ready[5] != 'I' && ready[5] != 'T' && ready[5] != 'E'))
 			return false;
-		w->s->next += w->in.end - sizeof(ready) - w->in.at;
-		w->s->bytes += w->in.end - sizeof(ready) - w->in.at;
+		frame_pass_over(w->s, w->in.end - sizeof(ready) - w->in.at);
 		w->in.at = w->in.end - sizeof(ready);
 	}
 	w->s->phase = FRAME_TYPED;
@@ -607,8 +612,7 @@ static __always_inline void frame_take(struct frame_walk *w)
 
 	w->rec->stop = w->rec->whole = 0;
 	if (s->phase == FRAME_LOST && !frame_resync(w)) {
-		s->next += w->in.end - w->in.at;
-		s->bytes += w->in.end - w->in.at;
+		frame_pass_over(s, w->in.end - w->in.at);
 		w->in.at = w->in.end;
 		return;
 	}

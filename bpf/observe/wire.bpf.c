@@ -275,6 +275,19 @@ GLOBAL_FN int wire_tell_open(struct __sk_buff *skb, struct wire_sock *ws, struct
 	return 0;
 }
 
+/*
+ * The server does not read an urgent byte in its place: what it reads is not what stands here, so nothing in a packet that
+ * tells of one is a message. Not to be looked into, then.
+ */
+static __always_inline bool wire_is_urgent(struct frame_stream *s, struct frame_rec *rec, const struct segment *p)
+{
+	if (!(p->flags & TCP_URG) || s->phase == FRAME_OPAQUE)
+		return false;
+	if (s->phase != FRAME_LOST)
+		frame_lose(s, rec, DBF_WIRE_GAP_FRAME);
+	return true;
+}
+
 /* A socket's egress: its own direction. enum gate_answer. */
 GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p, u32 epoch)
 {
@@ -282,8 +295,8 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segm
 	struct bpf_sock *sk = skb->sk;
 	int answer = GATE_PASS;
 	struct frame_rec *rec;
+	bool opens, urgent;
 	struct tcp_sock *tp;
-	bool opens;
 	s32 ahead;
 	u32 how;
 
@@ -307,15 +320,14 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segm
 		ws->out.next = p->seq;
 		ahead = 0;
 	}
-	/* The server does not read an urgent byte in its place: what it reads is not what stands here. */
-	if (p->flags & TCP_URG && ws->out.phase <= FRAME_TYPED)
-		frame_lose(&ws->out, rec, DBF_WIRE_GAP_FRAME);
+	urgent = wire_is_urgent(&ws->out, rec, p);
 	if (!wire_tells(ws)) {
-		ws->out.next = p->seq + p->len;
-		ws->out.bytes += p->len + ahead;
+		frame_pass_over(&ws->out, p->len + ahead);
 	} else if (cfg && cfg->enforce && ws->end == DBF_WIRE_CLIENT &&
 		   wire_port_is(DBF_PORTS_ENFORCED, ws->server_port)) {
 		answer = wire_pass(skb, ws, rec, p, p->data - ahead);
+	} else if (urgent) {
+		frame_pass_over(&ws->out, p->len + ahead);
 	} else {
 		frame_feed(skb, &ws->out, rec, p->data - ahead, p->data + p->len);
 	}
@@ -363,9 +375,10 @@ GLOBAL_FN int wire_received(struct __sk_buff *skb, struct wire_sock *ws, struct 
 		ws->in.next = p->seq;
 		ahead = 0;
 	}
-	if (p->flags & TCP_URG && ws->in.phase <= FRAME_TYPED)
-		frame_lose(&ws->in, rec, DBF_WIRE_GAP_FRAME);
-	frame_feed(skb, &ws->in, rec, p->data - ahead, p->data + len);
+	if (wire_is_urgent(&ws->in, rec, p))
+		frame_pass_over(&ws->in, len + ahead);
+	else
+		frame_feed(skb, &ws->in, rec, p->data - ahead, p->data + len);
 	return 0;
 }
 
