@@ -344,8 +344,19 @@ static __always_inline void frame_begin_start(struct frame_stream *s, struct fra
 					.length = length - 4 };
 	__builtin_memcpy(item + 1, s->head + 4, 4);
 	frame_item_end(rec, 4);
-	if (code >> 16 == FRAME_PROTOCOL_MAJOR)
+	if (code >> 16 == FRAME_PROTOCOL_MAJOR && !s->skip)
 		s->phase = FRAME_TYPED;
+}
+
+/* The first byte behind the protocol's number is a name's, or all there is. Other protocols have a small number there. */
+static __always_inline void frame_begin_names(struct frame_stream *s, struct frame_rec *rec, u8 byte)
+{
+	if (s->phase != FRAME_START || s->type != DBF_WIRE_STARTUP || s->head[5] != FRAME_PROTOCOL_MAJOR)
+		return;
+	if (byte || s->skip == 1)
+		s->phase = FRAME_TYPED;
+	else
+		frame_lose(s, rec, DBF_WIRE_GAP_FRAME);
 }
 
 /* The first byte of a server's: the answer to a request for encryption, or its first message. */
@@ -483,6 +494,9 @@ GLOBAL_FN int frame_keep(struct __sk_buff *skb, struct frame_kept *bytes, struct
 		return 1;
 	n = n < FRAME_CHUNK ? n : FRAME_CHUNK;
 	if (frame_load(skb, bytes, in->at, item + 1, bounded_some(n, FRAME_CHUNK)))
+		return 1;
+	frame_begin_names(s, rec, *(u8 *)(item + 1));
+	if (s->phase == FRAME_LOST)
 		return 1;
 	in->at += n;
 	s->skip -= n;

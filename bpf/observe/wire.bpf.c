@@ -34,8 +34,8 @@ static __always_inline bool wire_is_start(struct __sk_buff *skb, const struct se
 		return true;
 	if (code >> 16 != FRAME_PROTOCOL_MAJOR)
 		return false;
-	/* The name of a parameter follows. Other protocols have numbers there. */
-	return len == 8 || (!bpf_skb_load_bytes(skb, p->data + 8, b + 8, 1) && ((b[8] | 32) - 'a' < 26U || b[8] == '_'));
+	/* The name of a parameter follows, in any alphabet. Other protocols have a small number there. */
+	return len == 8 || (!bpf_skb_load_bytes(skb, p->data + 8, b + 8, 1) && b[8]);
 }
 
 static __always_inline u64 wire_mix(u64 h, u64 v)
