@@ -581,8 +581,8 @@ static __always_inline int wire_packet(struct __sk_buff *skb, bool egress)
 	segment_parse(skb, &p, 0);
 	if (egress && ws->gated && wire_ask_gate(skb, ws, &p) != GATE_PASS)
 		return 0;
-	if (egress && ws->dead && p.len)
-		return 0;
+	if (egress && ws->dead && p.len) /* the device answers it, where the gate could note it */
+		return ws->gated != 0;
 	if (egress && p.kind != SEGMENT_TCP && wire_enforced(ws->end, ws->server_port))
 		return 0;
 	if (p.kind != SEGMENT_TCP || !p.len || p.flags & TCP_SYN)
