@@ -26,7 +26,7 @@
 #include "dbfence/abi/wire_hold.h"
 #include "lib/keep.bpf.h"
 
-#define GATE_PROBES 32	/* slots looked at for a free one */
+#define GATE_PROBES (DBF_WIRE_HOLD_SLOTS / 4 * 3) /* slots that one process may have */
 #define GATE_SPINS 4096
 #define GATE_MESSAGES 16 /* looked at for a Terminate behind what is held */
 
@@ -585,7 +585,7 @@ GLOBAL_FN int gate_begin(struct __sk_buff *skb, struct gate_packet *p, struct ga
 
 	if (!p || !m)
 		return GATE_REFUSE;
-	c.first = (u32)p->cookie * 2654435761U >> 8;
+	c.first = m->pid * 2654435761U >> 8; /* each process has another part of them: none has all */
 	bpf_loop(GATE_PROBES, gate_claim_step, &c, 0);
 	slot = c.found ? gate_slot(c.found - 1) : NULL;
 	if (!slot)
