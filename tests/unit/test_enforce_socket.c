@@ -95,6 +95,27 @@ static void test_places(void)
 	free(places);
 }
 
+/* Of a process with many, one look finds all that stand in front of the one that is wanted. */
+static void test_passed_on_the_way(void)
+{
+	struct socket_places *places = calloc(1, sizeof(*places));
+	int pair[2], fd = -1, pidfd = -1;
+	uint64_t first, second;
+
+	if (!CHECK(places) || !CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair)))
+		return;
+	first = cookie_of(pair[0]);
+	second = cookie_of(pair[1]);
+	CHECK_INT(socket_take(places, getpid(), second, &fd, &pidfd, NULL), 0);
+	CHECK(places->places[first % SOCKET_PLACES].cookie == first);
+	CHECK_INT(places->places[first % SOCKET_PLACES].number, pair[0]);
+	close(fd);
+	close(pidfd);
+	close(pair[0]);
+	close(pair[1]);
+	free(places);
+}
+
 static void test_not_again_soon(void)
 {
 	struct socket_places *places = calloc(1, sizeof(*places));
@@ -169,6 +190,7 @@ static const struct test_case cases[] = {
 	{ "take", test_take },
 	{ "not_found", test_not_found },
 	{ "places", test_places },
+	{ "passed_on_the_way", test_passed_on_the_way },
 	{ "not_again_soon", test_not_again_soon },
 	{ "owner_ends", test_owner_ends },
 	{ "poke_keeps_nodelay", test_poke_keeps_nodelay },

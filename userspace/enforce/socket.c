@@ -27,35 +27,42 @@
 #define DIAG_BUF 32768
 #define NOT_THERE_NS (1 * NS_PER_SEC)
 
-static bool has_cookie(int fd, uint64_t cookie)
+static uint64_t cookie_of(int fd)
 {
 	uint64_t got = 0;
 	socklen_t len = sizeof(got);
 
-	return !getsockopt(fd, SOL_SOCKET, SO_COOKIE, &got, &len) && got == cookie;
+	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &got, &len) ? 0 : got;
 }
 
-/* Descriptor @number of the process, when it is the socket. */
-static int try_number(int pidfd, int number, uint64_t cookie)
+static void remember(struct socket_places *places, uint64_t cookie, pid_t pid, int number)
+{
+	if (places && cookie)
+		places->places[cookie % SOCKET_PLACES] = (struct socket_place){
+			.cookie = cookie, .since_ns = clock_mono_ns(), .pid = pid, .number = number
+		};
+}
+
+/* Descriptor @number of the process, when it is a socket; *cookie becomes its. */
+static int take_number(int pidfd, int number, uint64_t *cookie)
 {
 	int fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
 
-	if (fd < 0 || has_cookie(fd, cookie))
-		return fd;
-	close(fd);
-	return -1;
+	if (fd >= 0)
+		*cookie = cookie_of(fd);
+	return fd;
 }
 
-/* *number becomes where it is; -1 when it is nowhere. */
-static int scan_descriptors(pid_t pid, int pidfd, uint64_t cookie, int *number)
+/* All that are passed on the way are remembered: the process may have thousands, and the next one to be looked for is one. */
+static int scan_descriptors(struct socket_places *places, pid_t pid, int pidfd, uint64_t cookie)
 {
 	char path[64], target[16], *end;
 	struct dirent *e;
 	unsigned looked = 0;
+	uint64_t got = 0;
 	int fd = -1;
 	DIR *d;
 
-	*number = -1;
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	d = opendir(path);
 	if (!d)
@@ -66,8 +73,14 @@ static int scan_descriptors(pid_t pid, int pidfd, uint64_t cookie, int *number)
 
 		if (len < 8 || memcmp(target, "socket:[", 8))
 			continue;
-		fd = try_number(pidfd, at, cookie);
-		*number = fd < 0 ? -1 : at;
+		fd = take_number(pidfd, at, &got);
+		if (fd < 0)
+			continue;
+		remember(places, got, pid, at);
+		if (got == cookie)
+			break;
+		close(fd);
+		fd = -1;
 	}
 	closedir(d);
 	return fd < 0 ? -ENOENT : fd;
@@ -76,19 +89,21 @@ static int scan_descriptors(pid_t pid, int pidfd, uint64_t cookie, int *number)
 static int find_descriptor(struct socket_places *places, pid_t pid, int pidfd, uint64_t cookie)
 {
 	struct socket_place *known = places ? &places->places[cookie % SOCKET_PLACES] : NULL;
-	uint64_t now = clock_mono_ns();
-	int fd, number;
+	uint64_t got;
+	int fd;
 
 	if (known && known->cookie == cookie && known->pid == pid) {
-		fd = known->number < 0 ? -1 : try_number(pidfd, known->number, cookie);
-		if (fd >= 0)
+		fd = known->number < 0 ? -1 : take_number(pidfd, known->number, &got);
+		if (fd >= 0 && got == cookie)
 			return fd;
-		if (known->number < 0 && now - known->since_ns < NOT_THERE_NS)
+		if (fd >= 0)
+			close(fd);
+		if (known->number < 0 && clock_mono_ns() - known->since_ns < NOT_THERE_NS)
 			return -ENOENT;
 	}
-	fd = scan_descriptors(pid, pidfd, cookie, &number);
-	if (known)
-		*known = (struct socket_place){ .cookie = cookie, .since_ns = now, .pid = pid, .number = number };
+	fd = scan_descriptors(places, pid, pidfd, cookie);
+	if (fd < 0)
+		remember(places, cookie, pid, -1);
 	return fd;
 }
 
