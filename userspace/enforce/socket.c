@@ -26,6 +26,7 @@
 #define DIAG_TIMEOUT_S 2
 #define DIAG_BUF 32768
 #define NOT_THERE_NS (1 * NS_PER_SEC)
+#define SCAN_AHEAD 256 /* descriptors looked at behind the one that was wanted */
 
 static uint64_t cookie_of(int fd)
 {
@@ -53,37 +54,50 @@ static int take_number(int pidfd, int number, uint64_t *cookie)
 	return fd;
 }
 
-/* All that are passed on the way are remembered: the process may have thousands, and the next one to be looked for is one. */
+/* The entry of a process's folder of descriptors, when it is a socket; *cookie becomes its. */
+static int take_socket(DIR *d, const char *name, int pidfd, uint64_t *cookie)
+{
+	char target[16], *end;
+	int number = (int)strtol(name, &end, 10);
+	ssize_t len = *end || end == name ? -1 : readlinkat(dirfd(d), name, target, sizeof(target));
+
+	if (len < 8 || memcmp(target, "socket:[", 8))
+		return -1;
+	return take_number(pidfd, number, cookie);
+}
+
+/*
+ * All that are looked at are remembered, and some behind the one: a process may have thousands, and those that are wanted
+ * next are often its neighbours.
+ */
 static int scan_descriptors(struct socket_places *places, pid_t pid, int pidfd, uint64_t cookie)
 {
-	char path[64], target[16], *end;
+	unsigned looked = 0, end = LIMIT_SOCKET_SCAN;
+	int found = -ENOENT;
 	struct dirent *e;
-	unsigned looked = 0;
-	uint64_t got = 0;
-	int fd = -1;
+	char path[64];
 	DIR *d;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	d = opendir(path);
 	if (!d)
 		return -ESRCH;
-	while (fd < 0 && looked++ < LIMIT_SOCKET_SCAN && (e = readdir(d))) {
-		int at = (int)strtol(e->d_name, &end, 10);
-		ssize_t len = *end || end == e->d_name ? -1 : readlinkat(dirfd(d), e->d_name, target, sizeof(target));
+	while (looked++ < end && (e = readdir(d))) {
+		uint64_t got = 0;
+		int fd = take_socket(d, e->d_name, pidfd, &got);
 
-		if (len < 8 || memcmp(target, "socket:[", 8))
-			continue;
-		fd = take_number(pidfd, at, &got);
 		if (fd < 0)
 			continue;
-		remember(places, got, pid, at);
-		if (got == cookie)
-			break;
-		close(fd);
-		fd = -1;
+		remember(places, got, pid, (int)strtol(e->d_name, NULL, 10));
+		if (got != cookie || found >= 0) {
+			close(fd);
+			continue;
+		}
+		found = fd;
+		end = places ? looked + SCAN_AHEAD : 0;
 	}
 	closedir(d);
-	return fd < 0 ? -ENOENT : fd;
+	return found;
 }
 
 static int find_descriptor(struct socket_places *places, pid_t pid, int pidfd, uint64_t cookie)
