@@ -219,6 +219,17 @@ static void class_when_known(struct pipeline *p, struct conn_session *s)
 	p->ops.message(p->ctx, MSG_CLASS, &m, sizeof(m));
 }
 
+/* Another process sends: what is judged for it must not be remembered as the class of the one before. */
+static void class_forget(struct pipeline *p, struct conn_session *s)
+{
+	struct msg_class m = { .session = { .session = s->start, .tgid = s->tgid } };
+
+	if (!s->identity_class)
+		return;
+	s->identity_class = 0;
+	p->ops.message(p->ctx, MSG_CLASS, &m, sizeof(m));
+}
+
 /* What it says of its ends is new, or another. The keeper is asked about a process that it was not asked about. */
 static void session_described(struct pipeline *p, struct conn_session *s)
 {
@@ -244,6 +255,7 @@ static void session_described(struct pipeline *p, struct conn_session *s)
 	u->asked_pid = i->client_pid;
 	u->asked_start = i->client_start;
 	u->who_answered = s->who_known = false;
+	class_forget(p, s);
 	p->ops.message(p->ctx, MSG_WHO, &ask, sizeof(ask));
 }
 

@@ -357,7 +357,6 @@ static __always_inline void wire_gate_packet(struct __sk_buff *skb, struct gate_
 {
 	*g = (struct gate_packet){
 		.cookie = bpf_get_socket_cookie(skb),
-		.netns = gate_netns(skb),
 		.ifindex = skb->ifindex,
 		.seq = p->seq,
 		.len = p->len,
@@ -390,6 +389,7 @@ GLOBAL_FN int wire_ask_gate(struct __sk_buff *skb, struct wire_sock *ws, struct 
 	if (!tp || p->kind != SEGMENT_TCP)
 		return GATE_REFUSE;
 	wire_gate_packet(skb, &g, p, tp->snd_una, false);
+	g.netns = gate_netns(skb);
 	if (ws->held)
 		wire_tell_end(ws, false);
 	answer = gate_packet(skb, &g);
@@ -471,7 +471,12 @@ GLOBAL_FN int wire_pass(struct __sk_buff *skb, struct wire_sock *ws, struct fram
 	w.end = p->data + p->len;
 	rec->judging = 1;
 	rec->began = s->phase;
-	bpf_loop(WIRE_STOPS, wire_passage_step, &w, 0);
+	if (p->flags & TCP_URG && s->phase == FRAME_LOST) {
+		frame_pass_over(s, w.end - w.at);
+		w.at = w.end;
+	} else {
+		bpf_loop(WIRE_STOPS, wire_passage_step, &w, 0);
+	}
 	rec->judging = 0;
 	if (w.answer != GATE_PASS || s->phase == FRAME_OPAQUE)
 		return w.answer;

@@ -197,6 +197,13 @@ static __always_inline void frame_lose(struct frame_stream *s, struct frame_rec 
 	count_add(DBF_COUNT_FRAME_LOST, 1);
 }
 
+/* The next @len bytes are not looked at. */
+static __always_inline void frame_pass_over(struct frame_stream *s, u32 len)
+{
+	s->next += len;
+	s->bytes += len;
+}
+
 #define FRAME_WHOLE 0x80000000U
 #define FRAME_BAD 0x40000000U
 #define FRAME_RUN 0x20000000U
@@ -338,8 +345,19 @@ static __always_inline void frame_begin_start(struct frame_stream *s, struct fra
 					.length = length - 4 };
 	__builtin_memcpy(item + 1, s->head + 4, 4);
 	frame_item_end(rec, 4);
-	if (code >> 16 == FRAME_PROTOCOL_MAJOR)
+	if (code >> 16 == FRAME_PROTOCOL_MAJOR && !s->skip)
 		s->phase = FRAME_TYPED;
+}
+
+/* The first byte behind the protocol's number is a name's, or all there is. Other protocols have a small number there. */
+static __always_inline void frame_begin_names(struct frame_stream *s, struct frame_rec *rec, u8 byte)
+{
+	if (s->phase != FRAME_START || s->type != DBF_WIRE_STARTUP || s->head[5] != FRAME_PROTOCOL_MAJOR)
+		return;
+	if (byte || s->skip == 1)
+		s->phase = FRAME_TYPED;
+	else
+		frame_lose(s, rec, DBF_WIRE_GAP_FRAME);
 }
 
 /* The first byte of a server's: the answer to a request for encryption, or its first message. */
@@ -478,6 +496,9 @@ GLOBAL_FN int frame_keep(struct __sk_buff *skb, struct frame_kept *bytes, struct
 	n = n < FRAME_CHUNK ? n : FRAME_CHUNK;
 	if (frame_load(skb, bytes, in->at, item + 1, bounded_some(n, FRAME_CHUNK)))
 		return 1;
+	frame_begin_names(s, rec, *(u8 *)(item + 1));
+	if (s->phase == FRAME_LOST)
+		return 1;
 	in->at += n;
 	s->skip -= n;
 	s->want -= n;
@@ -540,8 +561,7 @@ static __always_inline void frame_walk(struct frame_walk *w)
 			frame_lose(w->s, w->rec, DBF_WIRE_GAP_FRAME);
 		w->in.at = w->in.end;
 	}
-	w->s->next += w->in.at - w->in.begin;
-	w->s->bytes += w->in.at - w->in.begin;
+	frame_pass_over(w->s, w->in.at - w->in.begin);
 }
 
 struct frame_chain {
@@ -592,8 +612,7 @@ static __always_inline bool frame_resync(struct frame_walk *w)
 		if (ready[0] != 'Z' || ready[1] || ready[2] || ready[3] || ready[4] != 5 ||
 		    (ready[5] != 'I' && ready[5] != 'T' && ready[5] != 'E'))
 			return false;
-		w->s->next += w->in.end - sizeof(ready) - w->in.at;
-		w->s->bytes += w->in.end - sizeof(ready) - w->in.at;
+		frame_pass_over(w->s, w->in.end - sizeof(ready) - w->in.at);
 		w->in.at = w->in.end - sizeof(ready);
 	}
 	w->s->phase = FRAME_TYPED;
@@ -608,8 +627,7 @@ static __always_inline void frame_take(struct frame_walk *w)
 
 	w->rec->stop = w->rec->whole = 0;
 	if (s->phase == FRAME_LOST && !frame_resync(w)) {
-		s->next += w->in.end - w->in.at;
-		s->bytes += w->in.end - w->in.at;
+		frame_pass_over(s, w->in.end - w->in.at);
 		w->in.at = w->in.end;
 		return;
 	}

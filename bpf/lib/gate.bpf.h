@@ -26,7 +26,7 @@
 #include "dbfence/abi/wire_hold.h"
 #include "lib/keep.bpf.h"
 
-#define GATE_PROBES 32	/* slots looked at for a free one */
+#define GATE_PROBES (DBF_WIRE_HOLD_SLOTS / 4 * 3) /* slots that one process may have */
 #define GATE_SPINS 4096
 #define GATE_MESSAGES 16 /* looked at for a Terminate behind what is held */
 
@@ -38,7 +38,7 @@ enum gate_answer {
 
 struct gate_packet { /* one packet that a socket sends, or gets */
 	u64 cookie;
-	u64 netns; /* cookie */
+	u64 netns; /* cookie; gate_begin() finds it out itself */
 	u32 ifindex;
 	u32 seq;
 	u32 len;     /* of the payload */
@@ -577,6 +577,18 @@ static __always_inline int gate_open(struct gate_packet *p, struct gate_message 
 	return GATE_REFUSE;
 }
 
+/* A number for who sent what came. */
+static __always_inline u32 gate_peer(struct __sk_buff *skb)
+{
+	u32 a, b;
+
+	if (skb->family != AF_INET6)
+		return skb->remote_ip4;
+	gate_load(a, skb->remote_ip6[1]);
+	gate_load(b, skb->remote_ip6[3]);
+	return a ^ b;
+}
+
 /*
  * A message that must not pass stands in this packet. What becomes of the packet: GATE_REFUSE when it is held now
  * (m->slot and m->slot_seq are for user space), or what the message's own state says for the device that it is sent by.
@@ -592,7 +604,8 @@ GLOBAL_FN int gate_begin(struct __sk_buff *skb, struct gate_packet *p, struct ga
 
 	if (!p || !m)
 		return GATE_REFUSE;
-	c.first = (u32)p->cookie * 2654435761U >> 8;
+	p->netns = gate_netns(skb);
+	c.first = (p->received ? gate_peer(skb) : m->pid) * 2654435761U >> 8; /* nobody has all of them, but a part of its own */
 	bpf_loop(GATE_PROBES, gate_claim_step, &c, 0);
 	slot = c.found ? gate_slot(c.found - 1) : NULL;
 	if (!slot)

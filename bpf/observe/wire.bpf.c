@@ -34,8 +34,8 @@ static __always_inline bool wire_is_start(struct __sk_buff *skb, const struct se
 		return true;
 	if (code >> 16 != FRAME_PROTOCOL_MAJOR)
 		return false;
-	/* The name of a parameter follows. Other protocols have numbers there. */
-	return len == 8 || (!bpf_skb_load_bytes(skb, p->data + 8, b + 8, 1) && ((b[8] | 32) - 'a' < 26U || b[8] == '_'));
+	/* The name of a parameter follows, in any alphabet. Other protocols have a small number there. */
+	return len == 8 || (!bpf_skb_load_bytes(skb, p->data + 8, b + 8, 1) && b[8]);
 }
 
 static __always_inline u64 wire_mix(u64 h, u64 v)
@@ -290,6 +290,19 @@ static __always_inline u32 wire_acked(struct bpf_sock *sk)
 	return tp ? tp->snd_una : 0;
 }
 
+/*
+ * The server does not read an urgent byte in its place: what it reads is not what stands here, so nothing in a packet that
+ * tells of one is a message. Not to be looked into, then.
+ */
+static __always_inline bool wire_is_urgent(struct frame_stream *s, struct frame_rec *rec, const struct segment *p)
+{
+	if (!(p->flags & TCP_URG) || s->phase == FRAME_OPAQUE)
+		return false;
+	if (s->phase != FRAME_LOST)
+		frame_lose(s, rec, DBF_WIRE_GAP_FRAME);
+	return true;
+}
+
 /* A socket's egress: its own direction. enum gate_answer. */
 GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p, u32 epoch)
 {
@@ -297,8 +310,8 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segm
 	struct bpf_sock *sk = skb->sk;
 	int answer = GATE_PASS;
 	struct frame_rec *rec;
+	bool opens, urgent;
 	struct tcp_sock *tp;
-	bool opens;
 	s32 ahead;
 	u32 how;
 
@@ -322,15 +335,14 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segm
 		ws->out.next = p->seq;
 		ahead = 0;
 	}
-	/* The server does not read an urgent byte in its place: what it reads is not what stands here. */
-	if (p->flags & TCP_URG && ws->out.phase <= FRAME_TYPED)
-		frame_lose(&ws->out, rec, DBF_WIRE_GAP_FRAME);
+	urgent = wire_is_urgent(&ws->out, rec, p);
 	if (!wire_tells(ws)) {
-		ws->out.next = p->seq + p->len;
-		ws->out.bytes += p->len + ahead;
+		frame_pass_over(&ws->out, p->len + ahead);
 	} else if (wire_judged(ws, DBF_WIRE_CLIENT)) {
 		wire_gate_packet(skb, &wire_scratch(rec)->packet, p, wire_acked(sk), false);
 		answer = wire_pass(skb, ws, rec, p, p->data - ahead);
+	} else if (urgent) {
+		frame_pass_over(&ws->out, p->len + ahead);
 	} else {
 		frame_feed(skb, &ws->out, rec, p->data - ahead, p->data + p->len);
 	}
@@ -381,7 +393,8 @@ GLOBAL_FN int wire_arrive(struct __sk_buff *skb, struct wire_sock *ws, struct fr
 	len = p->len;
 	if (ws->in.phase == FRAME_OPAQUE)
 		return WIRE_OLD;
-	if (ws->in.phase != FRAME_LOST && order_missed(ws, taken)) {
+	/* What is old tells nothing: TCP counts a FIN that it has as a byte. */
+	if (ws->in.phase != FRAME_LOST && (s32)(p->seq + len - ws->in.next) > 0 && order_missed(ws, taken)) {
 		frame_lose(&ws->in, rec, DBF_WIRE_GAP_HOLE);
 		order_forget(ws);
 		ws->in.next = taken;
@@ -409,8 +422,7 @@ GLOBAL_FN int wire_arrive(struct __sk_buff *skb, struct wire_sock *ws, struct fr
 	}
 	if (ahead > 0)
 		ws->in.next = p->seq;
-	if (p->flags & TCP_URG && ws->in.phase <= FRAME_TYPED)
-		frame_lose(&ws->in, rec, DBF_WIRE_GAP_FRAME);
+	wire_is_urgent(&ws->in, rec, p);
 	return WIRE_NEXT;
 }
 
@@ -447,6 +459,8 @@ static __always_inline int wire_take_in(struct __sk_buff *skb, struct wire_sock 
 
 	if (judged)
 		answer = wire_pass(skb, ws, rec, p, at);
+	else if (p->flags & TCP_URG && ws->in.phase == FRAME_LOST)
+		frame_pass_over(&ws->in, p->data + p->len - at);
 	else
 		frame_feed(skb, &ws->in, rec, at, p->data + p->len);
 	return answer;
@@ -703,8 +717,8 @@ static __always_inline int wire_packet(struct __sk_buff *skb, bool egress)
 	segment_parse(skb, &p, 0);
 	if (egress && ws->gated && wire_ask_gate(skb, ws, &p) != GATE_PASS)
 		return 0;
-	if (egress && ws->dead && p.len)
-		return 0;
+	if (egress && ws->dead && p.len) /* the device answers it, where the gate could note it */
+		return ws->gated != 0;
 	if (p.kind != SEGMENT_TCP)
 		return !wire_enforced(egress ? ws->end : !ws->end, ws->server_port);
 	if (egress)

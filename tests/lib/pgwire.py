@@ -50,10 +50,11 @@ class Connection:
     """One session. `pid` is the backend's. Usable as a context manager."""
 
     def __init__(self, cluster, transport="unix", database="postgres", user="postgres", application="pgwire",
-                 timeout=30, replication=None, chunk=0, request=0, behind=b""):
+                 timeout=30, replication=None, chunk=0, request=0, behind=b"", parameters=None, size=0, prepare=None):
         """
         @chunk: write that many bytes at a time, each with a segment of its own. @request: SSL_REQUEST or GSSENC_REQUEST goes
         first; nothing is started when the answer is other than N. @behind: goes in one write with the start-up packet.
+        @parameters: more of them, in front of ours. @size: of the start-up packet. @prepare: gets the TCP socket first.
         """
         self.transport, self.chunk = transport, chunk
         self.copy_in = None  # what the next COPY FROM STDIN is given, a list of bytes; refused where there is none
@@ -65,6 +66,8 @@ class Connection:
             with cluster.client:
                 self.sock = socket.create_connection((cluster.host, cluster.port), timeout)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if prepare:
+            prepare(self.sock)
         if transport == "tls":
             if self.ask(SSL_REQUEST) != b"S":
                 raise Closed("the server refused TLS")
@@ -76,14 +79,14 @@ class Connection:
         self.pid, self.secret = 0, b""
         if request and self.ask(request) != b"N":
             return
-        body = struct.pack("!I", 196608)
-        parameters = [("user", user), ("database", database), ("application_name", application),
-                      ("client_encoding", "UTF8")]
+        ours = {"user": user, "database": database, "application_name": application, "client_encoding": "UTF8"}
         if replication:  # "database" or "true"
-            parameters.append(("replication", replication))
-        for key, value in parameters:
-            body += _text(key) + _text(value)
-        self.write(struct.pack("!I", len(body) + 5) + body + b"\0" + behind)
+            ours["replication"] = replication
+        parameters = parameters or {}
+        packet = self.start_up({**parameters, **ours, **parameters})
+        if size:
+            packet = self.start_up({**parameters, **ours, **parameters, "pad.ding": "x" * (size - len(packet) - 10)})
+        self.write(packet + behind)
         result = self.read()
         if result.errors:
             raise result.errors[0]
@@ -111,6 +114,11 @@ class Connection:
     @staticmethod
     def message(kind, body=b""):
         return kind + struct.pack("!I", len(body) + 4) + body
+
+    @staticmethod
+    def start_up(parameters):
+        body = struct.pack("!I", 196608) + b"".join(_text(k) + _text(v) for k, v in parameters.items()) + b"\0"
+        return struct.pack("!I", len(body) + 4) + body
 
     @classmethod
     def parse(cls, text, name=""):

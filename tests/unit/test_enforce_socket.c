@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -95,6 +96,36 @@ static void test_places(void)
 	free(places);
 }
 
+static void check_place(const struct socket_places *places, uint64_t cookie, int number)
+{
+	CHECK(places->places[cookie % SOCKET_PLACES].cookie == cookie);
+	CHECK_INT(places->places[cookie % SOCKET_PLACES].number, number);
+}
+
+/* Of a process with many, one look finds the neighbours too. */
+static void test_neighbours(void)
+{
+	struct socket_places *places = calloc(1, sizeof(*places));
+	int pair[2], fd = -1, pidfd = -1;
+	uint64_t cookies[2];
+
+	if (!CHECK(places) || !CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair)))
+		return;
+	for (int i = 0; i < 2; i++)
+		cookies[i] = cookie_of(pair[i]);
+	for (int i = 0; i < 2; i++) {
+		memset(places, 0, sizeof(*places));
+		CHECK_INT(socket_take(places, getpid(), cookies[i], &fd, &pidfd, NULL), 0);
+		check_place(places, cookies[0], pair[0]);
+		check_place(places, cookies[1], pair[1]);
+		close(fd);
+		close(pidfd);
+	}
+	close(pair[0]);
+	close(pair[1]);
+	free(places);
+}
+
 static void test_not_again_soon(void)
 {
 	struct socket_places *places = calloc(1, sizeof(*places));
@@ -169,6 +200,7 @@ static const struct test_case cases[] = {
 	{ "take", test_take },
 	{ "not_found", test_not_found },
 	{ "places", test_places },
+	{ "neighbours", test_neighbours },
 	{ "not_again_soon", test_not_again_soon },
 	{ "owner_ends", test_owner_ends },
 	{ "poke_keeps_nodelay", test_poke_keeps_nodelay },

@@ -26,69 +26,98 @@
 #define DIAG_TIMEOUT_S 2
 #define DIAG_BUF 32768
 #define NOT_THERE_NS (1 * NS_PER_SEC)
+#define SCAN_AHEAD 256 /* descriptors looked at behind the one that was wanted */
 
-static bool has_cookie(int fd, uint64_t cookie)
+static uint64_t cookie_of(int fd)
 {
 	uint64_t got = 0;
 	socklen_t len = sizeof(got);
 
-	return !getsockopt(fd, SOL_SOCKET, SO_COOKIE, &got, &len) && got == cookie;
+	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &got, &len) ? 0 : got;
 }
 
-/* Descriptor @number of the process, when it is the socket. */
-static int try_number(int pidfd, int number, uint64_t cookie)
+static void remember(struct socket_places *places, uint64_t cookie, pid_t pid, int number)
+{
+	if (places && cookie)
+		places->places[cookie % SOCKET_PLACES] = (struct socket_place){
+			.cookie = cookie, .since_ns = clock_mono_ns(), .pid = pid, .number = number
+		};
+}
+
+/* Descriptor @number of the process, when it is a socket; *cookie becomes its. */
+static int take_number(int pidfd, int number, uint64_t *cookie)
 {
 	int fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
 
-	if (fd < 0 || has_cookie(fd, cookie))
-		return fd;
-	close(fd);
-	return -1;
+	if (fd >= 0)
+		*cookie = cookie_of(fd);
+	return fd;
 }
 
-/* *number becomes where it is; -1 when it is nowhere. */
-static int scan_descriptors(pid_t pid, int pidfd, uint64_t cookie, int *number)
+/* The entry of a process's folder of descriptors, when it is a socket; *cookie becomes its. */
+static int take_socket(DIR *d, const char *name, int pidfd, uint64_t *cookie)
 {
-	char path[64], target[16], *end;
+	char target[16], *end;
+	int number = (int)strtol(name, &end, 10);
+	ssize_t len = *end || end == name ? -1 : readlinkat(dirfd(d), name, target, sizeof(target));
+
+	if (len < 8 || memcmp(target, "socket:[", 8))
+		return -1;
+	return take_number(pidfd, number, cookie);
+}
+
+/*
+ * All that are looked at are remembered, and some behind the one: a process may have thousands, and those that are wanted
+ * next are often its neighbours.
+ */
+static int scan_descriptors(struct socket_places *places, pid_t pid, int pidfd, uint64_t cookie)
+{
+	unsigned looked = 0, end = LIMIT_SOCKET_SCAN;
+	int found = -ENOENT;
 	struct dirent *e;
-	unsigned looked = 0;
-	int fd = -1;
+	char path[64];
 	DIR *d;
 
-	*number = -1;
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	d = opendir(path);
 	if (!d)
 		return -ESRCH;
-	while (fd < 0 && looked++ < LIMIT_SOCKET_SCAN && (e = readdir(d))) {
-		int at = (int)strtol(e->d_name, &end, 10);
-		ssize_t len = *end || end == e->d_name ? -1 : readlinkat(dirfd(d), e->d_name, target, sizeof(target));
+	while (looked++ < end && (e = readdir(d))) {
+		uint64_t got = 0;
+		int fd = take_socket(d, e->d_name, pidfd, &got);
 
-		if (len < 8 || memcmp(target, "socket:[", 8))
+		if (fd < 0)
 			continue;
-		fd = try_number(pidfd, at, cookie);
-		*number = fd < 0 ? -1 : at;
+		remember(places, got, pid, (int)strtol(e->d_name, NULL, 10));
+		if (got != cookie || found >= 0) {
+			close(fd);
+			continue;
+		}
+		found = fd;
+		end = places ? looked + SCAN_AHEAD : 0;
 	}
 	closedir(d);
-	return fd < 0 ? -ENOENT : fd;
+	return found;
 }
 
 static int find_descriptor(struct socket_places *places, pid_t pid, int pidfd, uint64_t cookie)
 {
 	struct socket_place *known = places ? &places->places[cookie % SOCKET_PLACES] : NULL;
-	uint64_t now = clock_mono_ns();
-	int fd, number;
+	uint64_t got;
+	int fd;
 
 	if (known && known->cookie == cookie && known->pid == pid) {
-		fd = known->number < 0 ? -1 : try_number(pidfd, known->number, cookie);
-		if (fd >= 0)
+		fd = known->number < 0 ? -1 : take_number(pidfd, known->number, &got);
+		if (fd >= 0 && got == cookie)
 			return fd;
-		if (known->number < 0 && now - known->since_ns < NOT_THERE_NS)
+		if (fd >= 0)
+			close(fd);
+		if (known->number < 0 && clock_mono_ns() - known->since_ns < NOT_THERE_NS)
 			return -ENOENT;
 	}
-	fd = scan_descriptors(pid, pidfd, cookie, &number);
-	if (known)
-		*known = (struct socket_place){ .cookie = cookie, .since_ns = now, .pid = pid, .number = number };
+	fd = scan_descriptors(places, pid, pidfd, cookie);
+	if (fd < 0)
+		remember(places, cookie, pid, -1);
 	return fd;
 }
 

@@ -18,7 +18,7 @@
  * Where sockets were found before, or looked for in vain: a process may have thousands of descriptors. Only a hint: what
  * stands there is looked at again. Zeroed is empty.
  */
-#define SOCKET_PLACES 1024
+#define SOCKET_PLACES 8192
 struct socket_places {
 	struct socket_place {
 		uint64_t cookie; /* 0: free */
