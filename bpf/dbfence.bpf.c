@@ -14,6 +14,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "observe/session.bpf.c"
 #include "observe/order.bpf.c"
 #include "enforce/wire.bpf.c"
+#include "observe/mark.bpf.c"
 #include "observe/wire.bpf.c"
 #include "enforce/release.bpf.c"
 #include "enforce/stop.bpf.c"

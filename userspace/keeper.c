@@ -87,6 +87,7 @@ static int worker_main(void *arg)
 		.keeper_fd = k->worker_side,
 		.records_fd = k->records_side,
 		.doorbell = kernel_doorbell(k->kernel),
+		.marks = kernel_marks(k->kernel),
 		.node = k->node,
 		.full_text = k->opts.full_text,
 		/* The ring is mapped twice over; the rest is the profile's share. */

@@ -568,6 +568,7 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pip
 		errno = ENOMEM;
 		return NULL;
 	}
+	conn_table_set_marks(p->conns, opts->marks);
 	return p;
 }
 

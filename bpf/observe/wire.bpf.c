@@ -313,6 +313,7 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segm
 	if (!wire_tells(ws)) {
 		ws->out.next = p->seq + p->len;
 		ws->out.bytes += p->len + ahead;
+		mark_sent(skb, ws, p, rec->head.ts);
 	} else if (cfg && cfg->enforce && ws->end == DBF_WIRE_CLIENT &&
 		   wire_port_is(DBF_PORTS_ENFORCED, ws->server_port)) {
 		answer = wire_pass(skb, ws, rec, p, p->data - ahead);
@@ -576,6 +577,10 @@ static __always_inline int wire_packet(struct __sk_buff *skb, bool egress)
 		return 1;
 	if (egress)
 		return wire_sent(skb, ws, &p, v->reader_epoch) == GATE_PASS;
+	if (ws->covered) { /* and so it is a server's socket */
+		mark_request(skb, ws, &p, bpf_ktime_get_ns());
+		return 1;
+	}
 	tp = bpf_tcp_sock(sk);
 	if (tp)
 		wire_came(skb, ws, &p, tp->rcv_nxt, v->reader_epoch);

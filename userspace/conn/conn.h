@@ -151,7 +151,8 @@ struct conn_stmt {
 	bool closes_xact; /* the only statement of an implicit transaction */
 	bool xact_committed;
 	uint64_t xid; /* the first that was assigned in it; 0 none, or not its own */
-	uint64_t bytes_in, bytes_out; /* on the wire, message headers included; 0 where that is not seen */
+	uint64_t bytes_in, bytes_out; /* message headers included; 0 where that is not seen */
+	uint64_t request_ns, response_ns; /* of vantage server: when they were on the wire; 0 not seen */
 };
 
 struct conn_xact {
@@ -244,6 +245,10 @@ struct conn_counters {
 /* NULL with errno ENOMEM. */
 struct conn_table *conn_table_new(const struct conn_ops *ops, void *ctx);
 void conn_table_free(struct conn_table *t);
+
+struct dbf_wire_mark;
+/* DBF_WIRE_MARKS of them, which the kernel side writes. Borrowed: as long as the table lives. */
+void conn_table_set_marks(struct conn_table *t, const struct dbf_wire_mark *marks);
 
 /* One ring record. Whatever it holds, the table stays sound; what makes no sense is counted. */
 void conn_table_feed(struct conn_table *t, const void *record, size_t len);

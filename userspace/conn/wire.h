@@ -5,7 +5,8 @@
  *
  * One execution, one record. When the process at the server's end is a session of the server vantage, that session's
  * records stand, and the connection makes none; it lends the session what only it knows: the client's process behind an
- * address that was translated, and what each end's address looks like to the other. Which of the two is seen first does not matter, because nothing of a
+ * address that was translated, what each end's address looks like to the other, and through marks.c the times and bytes of
+ * its requests. Which of the two is seen first does not matter, because nothing of a
  * connection is told before its server's ReadyForQuery, and then it is settled: a backend's own facts are in the ring
  * before the reply that ends its cycle is sent (they are sent from the function that sends it), and a connection's
  * statements are handed out by that reply. So at ReadyForQuery either the backend's session is known, and all that was
