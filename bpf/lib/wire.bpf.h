@@ -74,6 +74,8 @@ struct wire_sock { /* one end of a connection */
 	u32 lock; /* of ->in: packets come on any CPU */
 	u32 serial;
 	struct wire_asked asked;
+	u32 began_len; /* bytes of ->began, the client's start-up message; 0: not known */
+	u8 began[DBF_WIRE_AGAIN_BYTES];
 	struct frame_stream out, in;
 };
 

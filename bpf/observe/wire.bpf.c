@@ -174,11 +174,49 @@ static __always_inline void wire_open(struct frame_stream *s, struct frame_rec *
 		.cookie = cookie,
 		.end = ws->end,
 		.joined = ws->joined || ws->epoch,
+		.changed = ws->out.changed | ws->in.changed,
 		.synced = (ws->out.phase != FRAME_LOST) << ws->out.dir | (ws->in.phase != FRAME_LOST) << ws->in.dir,
 	};
 	__builtin_memcpy(open->client_addr, key.client_addr, 16);
 	__builtin_memcpy(open->server_addr, key.server_addr, 16);
 	frame_item_end(rec, sizeof(*open));
+}
+
+/* What a reader before this one was told of the session. */
+GLOBAL_FN int wire_again(struct frame_stream *s, struct frame_rec *rec, struct wire_sock *ws)
+{
+	struct dbf_wire_item *item;
+	u32 len;
+
+	if (!s || !rec || !ws || !ws->began_len)
+		return 0;
+	item = frame_item(s, rec);
+	len = bounded_max(ws->began_len, DBF_WIRE_AGAIN_BYTES);
+	*item = (struct dbf_wire_item){ .type = DBF_WIRE_AGAIN, .captured = len, .length = len };
+	__builtin_memcpy(item + 1, ws->began, DBF_WIRE_AGAIN_BYTES);
+	frame_item_end(rec, len);
+	return 0;
+}
+
+/* A client's packet may be its start-up message: kept when it is whole, for readers to come. */
+GLOBAL_FN int wire_keep_start(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p)
+{
+	u32 length, next, have;
+	u8 head[8];
+
+	if (!ws || !p)
+		return 0;
+	next = ws->end == DBF_WIRE_CLIENT ? ws->out.next : ws->in.next;
+	have = ws->end == DBF_WIRE_CLIENT ? ws->out.head_len : ws->in.head_len;
+	if (p->seq != next || have || p->len < sizeof(head) || bpf_skb_load_bytes(skb, p->data, head, sizeof(head)))
+		return 0;
+	length = (u32)head[0] << 24 | (u32)head[1] << 16 | (u32)head[2] << 8 | (u32)head[3];
+	if (((u32)head[4] << 8 | head[5]) != FRAME_PROTOCOL_MAJOR || length < sizeof(head) || length > p->len ||
+	    length > DBF_WIRE_AGAIN_BYTES)
+		return 0;
+	if (!bpf_skb_load_bytes(skb, p->data + 4, ws->began, bounded_some(length - 4, DBF_WIRE_AGAIN_BYTES)))
+		ws->began_len = length - 4;
+	return 0;
 }
 
 static __always_inline void wire_who(struct frame_stream *s, struct frame_rec *rec, struct task_struct *task, u64 start)
@@ -271,6 +309,10 @@ GLOBAL_FN int wire_tell_open(struct __sk_buff *skb, struct wire_sock *ws, struct
 		wire_open(&ws->out, rec, ws, ksk, bpf_get_socket_cookie(skb));
 	else
 		wire_open(&ws->in, rec, ws, ksk, bpf_get_socket_cookie(skb));
+	if (ws->epoch && egress)
+		wire_again(&ws->out, rec, ws);
+	else if (ws->epoch)
+		wire_again(&ws->in, rec, ws);
 	ws->epoch = epoch;
 	return 0;
 }
@@ -300,6 +342,8 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segm
 	opens = ws->epoch != epoch;
 	if (opens)
 		wire_tell_open(skb, ws, rec, 1, epoch);
+	if (ws->out.phase == FRAME_START && ws->end == DBF_WIRE_CLIENT)
+		wire_keep_start(skb, ws, p);
 	rec->other_sender = wire_sender(ws, rec, tp, opens);
 	how = rec->other_sender ? EMIT_WAKE : EMIT_LAZY;
 	if (ahead > 0) {
@@ -581,6 +625,8 @@ static __always_inline int wire_packet(struct __sk_buff *skb, bool egress)
 		mark_request(skb, ws, &p, bpf_ktime_get_ns());
 		return 1;
 	}
+	if (ws->in.phase == FRAME_START && ws->end == DBF_WIRE_SERVER)
+		wire_keep_start(skb, ws, &p);
 	tp = bpf_tcp_sock(sk);
 	if (tp)
 		wire_came(skb, ws, &p, tp->rcv_nxt, v->reader_epoch);

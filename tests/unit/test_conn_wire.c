@@ -363,6 +363,70 @@ static void test_joined(void)
 	done(&f, 0);
 }
 
+static void add_again(struct wiring *w, const char *bytes, size_t len)
+{
+	struct dbf_wire_item item = { .type = DBF_WIRE_AGAIN, .captured = (uint16_t)len, .length = (uint32_t)len };
+
+	wiring_item(w, DBF_WIRE_CLIENT, &item, bytes);
+}
+
+/* It was told to a reader before this one: whose session it is, and what it called itself unless that may have changed. */
+static void test_again(void)
+{
+	static const char start[] = "\0\3\0\0user\0ada\0database\0shop\0application_name\0till\0";
+	struct conn_session *s;
+
+	for (unsigned changed = 0; changed < 3; changed++) { /* not, told before, told behind */
+		struct dbf_wire_open client = wiring_end(DBF_WIRE_CLIENT, true), server = wiring_end(DBF_WIRE_SERVER, true);
+		struct fixture f;
+
+		setup(&f);
+		client.changed = changed == 1;
+		server.changed = changed == 2;
+		client.synced = server.synced = 3;
+		wiring_open(&f.w, &client);
+		add_again(&f.w, start, sizeof(start));
+		wiring_who(&f.w, DBF_WIRE_CLIENT, 5, "client");
+		wiring_say(&f.w, "> Q(a)");
+		wiring_open(&f.w, &server);
+		add_again(&f.w, start, sizeof(start));
+		wiring_say(&f.w, "< C(A) ZI");
+		expect(&f, "client 5\nsession found\n1 simple 'a' executed [A] x1+\n", "known");
+		s = conn_table_lookup(f.out.table, 0x77, 0);
+		if (CHECK(s)) {
+			CHECK_STR(s->info.user, "ada");
+			CHECK_STR(s->info.database, "shop");
+			CHECK_STR(s->application, changed ? "" : "till");
+		}
+		wiring_close(&f.w, DBF_WIRE_CLIENT, false);
+		wiring_close(&f.w, DBF_WIRE_SERVER, false);
+		buf_reset(&f.out.log);
+		done(&f, 0);
+	}
+}
+
+/* What is no session's start-up tells nothing, and what comes when it is known already. */
+static void test_again_not(void)
+{
+	static const char *const starts[] = { "\0", "\4\xd2\x16\x2e\0\0\0\0", "\1\3\0\0user\0ada\0" };
+	struct dbf_wire_open o = wiring_end(DBF_WIRE_CLIENT, true);
+	struct fixture f;
+
+	setup(&f);
+	wiring_open(&f.w, &o);
+	add_again(&f.w, starts[1], 8);
+	add_again(&f.w, starts[2], 13);
+	wiring_say(&f.w, "> R! Q(a) < R! ZI > Q(b) < C(B) ZI");
+	CHECK_MSG(strstr(buf_str(&f.out.log), "2 simple 'b' executed [B] !identity"), "%s", buf_str(&f.out.log));
+	feeding_fini(&f.out);
+	setup(&f);
+	wiring_begin(&f.w, CLIENT, 5, 0);
+	add_again(&f.w, "\0\3\0\0user\0eve\0", 13);
+	wiring_say(&f.w, "> Q(a) < C(A) ZI");
+	CHECK_STR(conn_table_lookup(f.out.table, 0x77, 0)->info.user, "ada");
+	feeding_fini(&f.out);
+}
+
 static void bytes_statement(void *ctx, const struct conn_stmt *st)
 {
 	struct feeding *g = ctx;
@@ -647,6 +711,7 @@ static const struct test_case cases[] = {
 	{ "statements", test_statements }, { "ends", test_ends },     { "refused", test_refused },
 	{ "opaque", test_opaque },	   { "merge", test_merge },   { "enrich", test_enrich },
 	{ "pooler", test_pooler },	   { "losses", test_losses }, { "doubts", test_doubts },
+	{ "again", test_again }, { "again_not", test_again_not },
 	{ "joined", test_joined },	   { "bytes", test_bytes },   { "marks", test_marks },
 	{ "long_text", test_long_text },
 	{ "any_loss", test_any_loss },	   { "evict", test_evict },   { "who", test_who },

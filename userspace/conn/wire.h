@@ -16,6 +16,9 @@
  * What is encrypted has no ReadyForQuery: with the server's end on this node it is told after two seconds, by when a
  * backend has said who it is, or when the connection ends.
  *
+ * A connection that another reader was told of before opens again, with its start-up message (DBF_WIRE_AGAIN): whose it is
+ * stays known. What it calls itself is forgotten when parameters changed since, for it may be among them.
+ *
  * The client's address is the client's own, the server's the server's own, as far as each end is on this node; where the
  * other end sees another, that is kept beside it.
  *
@@ -65,6 +68,7 @@ struct conn_wire {
 	bool cancels;	/* it only asked to cancel */
 	bool opaque, opaque_waits;
 	bool gap;	/* not told yet */
+	bool changed;	/* parameters were, before this reader */
 	bool utf8, strings_known;
 	const char *opaque_reason;
 	uint32_t gap_records, gap_execs;

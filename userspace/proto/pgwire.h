@@ -113,6 +113,8 @@ struct pgwire;
 /* @pool, @ops and @ctx are borrowed. @joined: it was there before us. NULL when memory is out. */
 struct pgwire *pgwire_new(struct pgwire_pool *pool, const struct pgwire_ops *ops, void *ctx, bool joined);
 void pgwire_free(struct pgwire *w);
+/* Of a joined one: how its start-up message was, the code first. Calls ->startup(), unless that is no session's. */
+void pgwire_began(struct pgwire *w, const char *bytes, size_t len);
 
 /*
  * One message of direction @dir: its type as the protocol has it, or DBF_WIRE_STARTUP, DBF_WIRE_ANSWER; 'D' and 'd' are

@@ -49,6 +49,7 @@ enum dbf_wire_type {
 	DBF_WIRE_DOUBT,		/* these bytes came twice before TCP took them: what stands in the items before and behind may differ */
 	DBF_WIRE_CLOSE,		/* the end that saw it has no socket any more; ->length: 1 in order, 2 by a reset or an error */
 	DBF_WIRE_VERDICT,	/* struct dbf_verdict: about the message before; without a gate: how a hold ended */
+	DBF_WIRE_AGAIN,		/* the start-up message as it was, for a reader that was not told: as in STARTUP; of either direction */
 	DBF_WIRE_TYPE_MAX
 };
 
@@ -85,7 +86,8 @@ struct dbf_wire_open {
 	dbf_u8 end;		/* enum dbf_wire_dir: which end this is */
 	dbf_u8 joined;		/* it was there before the programs, or before this reader */
 	dbf_u8 synced;		/* 1 << enum dbf_wire_dir: the framing of that direction is known; else RESYNC tells when */
-	dbf_u8 pad[5];
+	dbf_u8 changed;		/* parameters were told since the session began: what its start-up said of them may be old */
+	dbf_u8 pad[4];
 };
 
 struct dbf_wire_who {
@@ -128,6 +130,7 @@ static inline dbf_u32 dbf_wire_mark_index(dbf_u64 name)
 
 #define DBF_WIRE_BIND_BYTES 512		/* of a Bind: its names; never its values */
 #define DBF_WIRE_MESSAGE_BYTES 512	/* of a kept message that holds no statement */
+#define DBF_WIRE_AGAIN_BYTES 512	/* a longer start-up message is not told again */
 #define DBF_WIRE_STARTUP_BYTES 10000	/* PostgreSQL's MAX_STARTUP_PACKET_LENGTH, which does not count the length itself */
 
 DBF_ASSERT_SIZE(dbf_wire, 64);
