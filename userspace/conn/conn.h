@@ -259,6 +259,8 @@ typedef bool (*conn_text_fn)(void *ctx, const struct conn_stmt *stmt);
  * that is not known. The statement is valid during the call.
  */
 bool conn_wire_each_prepared(struct conn_table *t, struct conn_session *s, conn_text_fn fn, void *ctx);
+/* Grows whenever one of them that has a name is not there any more. */
+uint64_t conn_wire_prepared_gone(const struct conn_session *s);
 
 /* Its text means the same in every client_encoding. */
 bool conn_is_ascii(const struct conn_stmt *stmt);

@@ -156,6 +156,8 @@ typedef bool (*pgwire_text_fn)(void *ctx, const struct pgwire_run *run);
  * never did, and no name can exist that is not known.
  */
 bool pgwire_each_text(const struct pgwire *w, pgwire_text_fn fn, void *ctx);
+/* How often a named statement went, or got another text: as long as it does not grow, every named text is still there. */
+uint64_t pgwire_gone(const struct pgwire *w);
 
 /* Nothing is outstanding that replies could belong to. */
 bool pgwire_idle(const struct pgwire *w);

@@ -366,6 +366,11 @@ void pgwire_mark(struct pgwire *w, uint64_t mark)
 		w->tail->mark = mark;
 }
 
+uint64_t pgwire_gone(const struct pgwire *w)
+{
+	return w->statements.gone;
+}
+
 bool pgwire_each_text(const struct pgwire *w, pgwire_text_fn fn, void *ctx)
 {
 	struct pgwire_run run;
