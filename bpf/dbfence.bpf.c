@@ -14,6 +14,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "observe/session.bpf.c"
 #include "enforce/wire.bpf.c"
 #include "observe/order.bpf.c"
+#include "observe/mark.bpf.c"
+#include "observe/find.bpf.c"
 #include "observe/wire.bpf.c"
 #include "enforce/release.bpf.c"
 #include "enforce/stop.bpf.c"

@@ -87,6 +87,7 @@ static int worker_main(void *arg)
 		.keeper_fd = k->worker_side,
 		.records_fd = k->records_side,
 		.doorbell = kernel_doorbell(k->kernel),
+		.marks = kernel_marks(k->kernel),
 		.node = k->node,
 		.full_text = k->opts.full_text,
 		/* The ring is mapped twice over; the rest is the profile's share. */
@@ -225,6 +226,18 @@ static int spawn_recorder(struct keeper *k, struct err *err)
 	return rc;
 }
 
+/*
+ * Sessions that live introduce themselves again: the next worker knows none. When the last one has gone, for what is told
+ * until there is another; and when that is there, for what found no room meanwhile.
+ */
+static void introduce_sessions(struct keeper *k)
+{
+	struct dbf_vitals *v = kernel_vitals(k->kernel);
+
+	if (!__atomic_add_fetch(&v->reader_epoch, 1, __ATOMIC_SEQ_CST))
+		__atomic_add_fetch(&v->reader_epoch, 1, __ATOMIC_SEQ_CST);
+}
+
 static int spawn_worker(struct keeper *k, struct err *err)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = SRC_WORKER };
@@ -250,9 +263,7 @@ static int spawn_worker(struct keeper *k, struct err *err)
 	if (!rc && epoll_ctl(k->epoll, EPOLL_CTL_ADD, k->worker_fd, &ev))
 		rc = err_set(err, -errno, "epoll: %s", strerror(errno));
 	k->worker_beat_ns = clock_mono_ns();
-	/* Sessions that live introduce themselves again: the new worker knows none. */
-	if (!__atomic_add_fetch(&kernel_vitals(k->kernel)->reader_epoch, 1, __ATOMIC_SEQ_CST))
-		__atomic_add_fetch(&kernel_vitals(k->kernel)->reader_epoch, 1, __ATOMIC_SEQ_CST);
+	introduce_sessions(k);
 	if (offers_new_worker(&k->policies))
 		keeper_policy_failed(k, "the worker ended while it loaded them");
 	if (!rc)
@@ -309,8 +320,11 @@ static void reap_children(struct keeper *k)
 	struct child *all[] = { &k->deadman, &k->recorder, &k->worker };
 
 	for (int i = 0; i < 3; i++)
-		if (child_reap(all[i]) > 0)
+		if (child_reap(all[i]) > 0) {
 			log_warn("the %s %s; it is started again", all[i]->name, all[i]->ended);
+			if (all[i] == &k->worker)
+				introduce_sessions(k);
+		}
 }
 
 /* Said once when it begins and once when it is over; meanwhile enforcement goes on. */

@@ -90,7 +90,7 @@ static void look_at_received(struct keeper *k, uint32_t index, const struct dbf_
 
 static void look_at(struct keeper *k, uint32_t index, const struct dbf_wire_hold *slot, uint64_t now)
 {
-	uint64_t since = slot->resolved_ns && now > slot->resolved_ns ? now - slot->resolved_ns : 0;
+	uint64_t decided = wire_hold_decided_ns(slot), since = decided && now > decided ? now - decided : 0;
 	enum dbf_wire_hold_state state = DBF_STATE_OF(slot->state);
 
 	if (state == DBF_WIRE_ABANDONED) {

@@ -26,6 +26,13 @@ struct class_entry {
 	uint32_t id;
 };
 
+/* What it has prepared was not all allowed: under these policies, of this class, with what had gone by then. */
+struct unvouched {
+	uint64_t generation; /* 0: not tried */
+	uint32_t identity_class;
+	uint64_t gone;
+};
+
 struct session_user { /* hangs on conn_session.user */
 	char client_address[64];
 	char server_address[128];
@@ -36,6 +43,7 @@ struct session_user { /* hangs on conn_session.user */
 	bool asked; /* the keeper, about this process: */
 	uint32_t asked_pid;
 	uint64_t asked_start;
+	struct unvouched unvouched;
 	struct record_common common;
 };
 
@@ -358,6 +366,7 @@ bool pipeline_may_remember(const struct sql_facts *facts, const struct conn_stmt
 struct vouching {
 	struct pipeline *p;
 	unsigned left;
+	bool lasts; /* what stood against it has a name, and stays until that goes */
 };
 
 static bool vouch_for(void *ctx, const struct conn_stmt *st)
@@ -366,25 +375,37 @@ static bool vouch_for(void *ctx, const struct conn_stmt *st)
 	struct policy_decision d;
 	struct identity who;
 
+	v->lasts = true;
 	if (!v->left--)
 		return false;
 	fill_identity(st->session, &who);
 	judge(v->p, facts_of(v->p, st), &who, &d);
+	v->lasts = st->name[0] != '\0';
 	return action_of(&d) == DBF_ACTION_ALLOW && !d.identity_volatile;
 }
 
 /*
  * It ran what it prepared under other policies. When these allow all that it can still run, the kernel need not ask
- * again each time.
+ * again each time. When they do not, nothing that it prepares can change that, so it is not gone through again for each
+ * message that is held, until something went: each is judged, as before.
  */
 static void vouch(struct pipeline *p, const struct conn_stmt *st)
 {
 	struct vouching v = { .p = p, .left = VOUCH_MAX };
 	struct msg_vouch m = { .conn = st->session->start, .policy_gen = st->verdict.policy_gen };
+	struct session_user *u = st->session->user;
+	struct unvouched now = { .generation = p->generation, .identity_class = st->session->identity_class,
+				 .gone = conn_wire_prepared_gone(st->session) };
 
-	if (st->verdict.policy_gen == (uint32_t)p->generation &&
-	    conn_wire_each_prepared(p->conns, st->session, vouch_for, &v))
+	if (st->verdict.policy_gen != (uint32_t)p->generation)
+		return;
+	if (u && u->unvouched.generation == now.generation && u->unvouched.identity_class == now.identity_class &&
+	    u->unvouched.gone == now.gone)
+		return;
+	if (conn_wire_each_prepared(p->conns, st->session, vouch_for, &v))
 		p->ops.message(p->ctx, MSG_VOUCH, &m, sizeof(m));
+	else if (u && v.lasts)
+		u->unvouched = now;
 }
 
 /* The server vantage judges it when it gets there. */
@@ -580,6 +601,7 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts, const struct pip
 		errno = ENOMEM;
 		return NULL;
 	}
+	conn_table_set_marks(p->conns, opts->marks);
 	return p;
 }
 

@@ -14,6 +14,7 @@
 #include "policy/policy.h"
 #include "priv/messages.h"
 
+struct dbf_wire_mark;
 struct pipeline;
 
 struct pipeline_ops {
@@ -28,6 +29,7 @@ struct pipeline_opts {
 	bool full_text;		/* store texts as they are, not masked */
 	uint32_t class_base; /* identity classes count from here: random, so that two workers' never meet */
 	unsigned cache_entries; /* of the SQL engine; 0: LIMIT_SQL_CACHE_ENTRIES */
+	const struct dbf_wire_mark *marks; /* borrowed; may be NULL: see conn_table_set_marks() */
 };
 
 /* NULL with errno. */

@@ -421,6 +421,21 @@ static void put_times(struct wire *to, const struct conn_stmt *st, uint64_t wall
 		wire_number(to, RECORD_DURATION_US, (st->end_ns - st->start_ns) / NS_PER_US);
 }
 
+static void put_wire_times(struct wire *to, const struct conn_stmt *st)
+{
+	uint8_t bytes[48];
+	struct wire times;
+
+	if (!st->request_ns && !st->response_ns)
+		return;
+	wire_init(&times, bytes, sizeof(bytes));
+	wire_number(&times, WIRE_REQUEST_MONO_NS, st->request_ns);
+	wire_number(&times, WIRE_RESPONSE_MONO_NS, st->response_ns);
+	if (st->request_ns && st->response_ns)
+		wire_number(&times, WIRE_DURATION_US, (st->response_ns - st->request_ns) / NS_PER_US);
+	wire_element(to, RECORD_WIRE, bytes, wire_len(&times));
+}
+
 struct piece { /* packed bytes, borrowed */
 	const uint8_t *data;
 	size_t len;
@@ -455,6 +470,7 @@ static size_t assemble(struct statement_writer *w, const struct record_statement
 		put_error(w, &to, st, r->full_text);
 	wire_number(&to, RECORD_BYTES_IN, st->bytes_in);
 	wire_number(&to, RECORD_BYTES_OUT, st->bytes_out);
+	put_wire_times(&to, st);
 	wire_element(&to, RECORD_DECISION, decision->data, decision->len);
 	wire_string(&to, RECORD_OUTCOME, conn_outcome_name(st->outcome));
 	put_lists(&to, st, r->facts);

@@ -371,7 +371,7 @@ static int enter_sandbox(const struct worker *w)
 int worker_run(const struct worker_opts *opts)
 {
 	static const struct pipeline_ops ops = { .record = on_record, .message = on_message };
-	struct pipeline_opts popts = { .node = opts->node, .full_text = opts->full_text };
+	struct pipeline_opts popts = { .node = opts->node, .full_text = opts->full_text, .marks = opts->marks };
 	struct epoll_event ring_ev = { .events = EPOLLIN | EPOLLET, .data.u32 = 0 };
 	struct epoll_event keeper_ev = { .events = EPOLLIN, .data.u32 = 1 };
 	static struct worker w;

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "dbfence/abi/shared.h"
+#include "dbfence/abi/wire.h"
 
 #define WORKER_BEAT_MS 500 /* between two MSG_STATS */
 
@@ -19,6 +20,7 @@ struct worker_opts {
 	int records_fd;			 /* stream to the recorder */
 	const struct dbf_vitals *vitals; /* borrowed: shared page */
 	struct dbf_doorbell *doorbell;
+	const struct dbf_wire_mark *marks; /* borrowed: shared pages */
 	const char *node;
 	bool full_text;
 	uint64_t limit_as; /* bytes of address space; 0 the profile's */

@@ -106,7 +106,11 @@ struct task_struct {
 
 struct inet_sock { struct sock sk; };
 struct inet_connection_sock { struct inet_sock icsk_inet; };
-struct tcp_sock { struct inet_connection_sock inet_conn; };
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	u32 copied_seq;
+	u32 write_seq;
+};
 
 struct seq_file;
 struct bpf_iter_meta { struct seq_file *seq; };

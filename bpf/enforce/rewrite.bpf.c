@@ -77,18 +77,27 @@ GLOBAL_FN int rewrite_link(struct __sk_buff *skb)
 #define REWRITE_SHORTEST "blocked"
 
 /* @prefix, a constant, and the name behind it; the rest is blanks already, and NULs are to be ones. */
-#define rewrite_put(r, prefix, slot) \
+#define rewrite_put(r, prefix, name, len) \
 	do { \
 		__builtin_memcpy((r)->token, prefix, sizeof(prefix) - 1); \
 		for (u32 i = 0; i < DBF_WIRE_NAME_BYTES; i++) \
 			(r)->token[sizeof(prefix) - 1 + i] = \
-				(slot)->name[i] | (i < (slot)->name_len ? 0 : ' '); \
+				(name)[i] | (i < (len) ? 0 : ' '); \
 	} while (0)
+
+/* The name that whoever decided gave the rule: it is decided, so that stays. */
+static __always_inline u32 rewrite_name_of(struct dbf_wire_hold *slot)
+{
+	u64 state = *(volatile u64 *)&slot->state;
+
+	return DBF_WIRE_NAME_OF(state);
+}
 
 /* The most telling token that fits into the patch. */
 GLOBAL_FN int rewrite_token(struct rewrite_scratch *r, struct dbf_wire_hold *slot)
 {
-	u32 name, fill;
+	u32 len, fill, which;
+	const char *name;
 
 	if (!r || !slot)
 		return 0;
@@ -96,11 +105,13 @@ GLOBAL_FN int rewrite_token(struct rewrite_scratch *r, struct dbf_wire_hold *slo
 	__builtin_memset(r->token, fill, sizeof(r->token));
 	if (slot->deny == DBF_WIRE_DENY_FILL)
 		return 0;
-	name = slot->name_len;
-	if (name && slot->patch_len >= sizeof(REWRITE_LONG) - 1 + name)
-		rewrite_put(r, REWRITE_LONG, slot);
-	else if (name && slot->patch_len >= sizeof(REWRITE_SHORT) - 1 + name)
-		rewrite_put(r, REWRITE_SHORT, slot);
+	which = bounded_mask(rewrite_name_of(slot), DBF_WIRE_NAMES);
+	name = slot->name[which];
+	len = slot->name_len[which];
+	if (len && slot->patch_len >= sizeof(REWRITE_LONG) - 1 + len)
+		rewrite_put(r, REWRITE_LONG, name, len);
+	else if (len && slot->patch_len >= sizeof(REWRITE_SHORT) - 1 + len)
+		rewrite_put(r, REWRITE_SHORT, name, len);
 	else
 		__builtin_memcpy(r->token, REWRITE_SHORTEST, sizeof(REWRITE_SHORTEST) - 1);
 	return 0;
@@ -323,11 +334,12 @@ static __always_inline int rewrite_back(struct __sk_buff *skb)
 /* Into r->error, zeros behind it; its length. */
 static __always_inline u32 rewrite_error(struct rewrite_scratch *r, struct dbf_wire_hold *slot)
 {
-	u32 len = sizeof(REWRITE_FATAL) - 1 + (slot->name_len & (DBF_WIRE_NAME_BYTES - 1)) + 2;
+	u32 which = bounded_mask(rewrite_name_of(slot), DBF_WIRE_NAMES);
+	u32 len = sizeof(REWRITE_FATAL) - 1 + (slot->name_len[which] & (DBF_WIRE_NAME_BYTES - 1)) + 2;
 
 	__builtin_memset(r->error, 0, sizeof(r->error));
 	__builtin_memcpy(r->error, REWRITE_FATAL, sizeof(REWRITE_FATAL) - 1);
-	__builtin_memcpy(r->error + sizeof(REWRITE_FATAL) - 1, slot->name, DBF_WIRE_NAME_BYTES);
+	__builtin_memcpy(r->error + sizeof(REWRITE_FATAL) - 1, slot->name[which], DBF_WIRE_NAME_BYTES);
 	r->error[4] = len - 1;
 	return len;
 }

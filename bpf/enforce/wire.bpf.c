@@ -318,7 +318,7 @@ static __always_inline void wire_tell_end(struct wire_sock *ws, bool closed)
 	struct frame_stream *s;
 	struct frame_rec *rec;
 	struct dbf_verdict *v;
-	u64 state;
+	u64 state, by;
 	u32 st;
 
 	if (!slot)
@@ -326,6 +326,7 @@ static __always_inline void wire_tell_end(struct wire_sock *ws, bool closed)
 	state = *(volatile u64 *)&slot->state;
 	st = DBF_STATE_OF(state);
 	s = wire_requests(ws);
+	by = bounded_max(DBF_WIRE_BY(state), DBF_BY_MAX - 1);
 	if (DBF_STATE_SEQ(state) != ws->held_seq || (!closed && (st == DBF_WIRE_HOLD || st == DBF_WIRE_CLAIMED)))
 		return;
 	rec = wire_rec_take();
@@ -340,10 +341,10 @@ static __always_inline void wire_tell_end(struct wire_sock *ws, bool closed)
 		.how = DBF_HOW_HOLD,
 		.action = st == DBF_WIRE_ALLOW ? DBF_ACTION_ALLOW : st == DBF_WIRE_REWRITE ? DBF_ACTION_DENY
 				: st == DBF_WIRE_KILL ? DBF_ACTION_KILL : DBF_ACTION_NONE,
-		.why = slot->resolver,
+		.why = by,
 		.slot = ws->held_slot,
 		.slot_seq = ws->held_seq,
-		.deadline_ns = slot->resolved_ns,
+		.deadline_ns = slot->decided_ns[by],
 	};
 	frame_item_end(rec, sizeof(*v));
 	frame_send(s, rec, EMIT_RESERVE);

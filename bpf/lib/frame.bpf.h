@@ -50,6 +50,9 @@ struct frame_stream {
 	u8 strings;  /* kept up to the end of so many strings; 0: by length */
 	u8 run_type; /* 'D' or 'd' */
 	u8 gss;	     /* asked for: what follows may have another framing */
+	u8 ready;    /* a server's: it was ready once */
+	u8 changed;  /* and has told a parameter since */
+	u8 pad[2];
 	u32 run_cnt;
 	u64 run_bytes;
 	u64 bytes;
@@ -301,6 +304,10 @@ static __always_inline void frame_begin(struct frame_stream *s, struct frame_rec
 	}
 	if (wants & FRAME_SILENT)
 		return;
+	if (s->dir == DBF_WIRE_SERVER) {
+		s->ready |= type == 'Z';
+		s->changed |= type == 'S' && s->ready;
+	}
 	frame_end_run(s, rec);
 	kept = wants & FRAME_WHOLE ? rec->text_max : wants;
 	s->want = kept < length ? kept : length;

@@ -94,6 +94,13 @@ static __always_inline bool gate_move(struct dbf_wire_hold *slot, u64 from, u32 
 	return __sync_val_compare_and_swap(&slot->state, from, DBF_STATE(DBF_STATE_SEQ(from), to)) == from;
 }
 
+/* The program itself decides, or says that nobody need any more. */
+static __always_inline bool gate_decide(struct dbf_wire_hold *slot, u64 from, u32 to)
+{
+	slot->decided_ns[DBF_BY_KERNEL] = bpf_ktime_get_ns();
+	return __sync_val_compare_and_swap(&slot->state, from, DBF_WIRE_STATE(DBF_STATE_SEQ(from), DBF_BY_KERNEL, to)) == from;
+}
+
 static __always_inline void gate_free(struct dbf_wire_hold *slot)
 {
 	keep_free(slot);
@@ -181,19 +188,9 @@ static __always_inline int gate_to_device(struct gate_packet *p, struct dbf_wire
 	return GATE_PASS;
 }
 
-/* False: somebody else decided. */
-static __always_inline bool gate_end(struct dbf_wire_hold *slot, u64 state, u32 to)
-{
-	if (!gate_move(slot, state, to))
-		return false;
-	slot->resolver = DBF_BY_KERNEL;
-	slot->resolved_ns = bpf_ktime_get_ns();
-	return true;
-}
-
 static __always_inline int gate_abandon(struct dbf_wire_hold *slot, u64 state)
 {
-	count_add(DBF_COUNT_WIRE_ABANDONED, gate_end(slot, state, DBF_WIRE_ABANDONED));
+	count_add(DBF_COUNT_WIRE_ABANDONED, gate_decide(slot, state, DBF_WIRE_ABANDONED));
 	slot->refusals++;
 	return GATE_REFUSE;
 }
@@ -203,7 +200,7 @@ static __always_inline u32 gate_overdue(struct dbf_wire_hold *slot, u64 state)
 {
 	u32 to = slot->fail_closed ? DBF_WIRE_REWRITE : DBF_WIRE_ALLOW;
 
-	if (!gate_end(slot, state, to))
+	if (!gate_decide(slot, state, to))
 		return DBF_STATE_OF(*(volatile u64 *)&slot->state);
 	count_add(DBF_COUNT_WIRE_OVERDUE, 1);
 	return to;
@@ -489,13 +486,13 @@ GLOBAL_FN int gate_name(struct dbf_wire_hold *slot, u32 rule)
 
 	if (!slot)
 		return 0;
-	__builtin_memset(slot->name, 0, sizeof(slot->name));
+	__builtin_memset(slot->name[DBF_WIRE_NAME_SEEN], 0, DBF_WIRE_NAME_BYTES);
 	for (u32 i = 0; i < 10; i++, divisor /= 10) {
 		digit = rule / divisor % 10;
 		if (digit || at)
-			slot->name[at++ & (DBF_WIRE_NAME_BYTES - 1)] = '0' + digit;
+			slot->name[DBF_WIRE_NAME_SEEN][at++ & (DBF_WIRE_NAME_BYTES - 1)] = '0' + digit;
 	}
-	slot->name_len = at;
+	slot->name_len[DBF_WIRE_NAME_SEEN] = at;
 	return 0;
 }
 
@@ -506,8 +503,7 @@ static __always_inline void gate_fill(struct dbf_wire_hold *slot, struct gate_pa
 	slot->conn = m->conn;
 	slot->since_ns = bpf_ktime_get_ns();
 	slot->deadline_ns = m->deadline_ns;
-	slot->resolved_ns = m->state == DBF_WIRE_HOLD ? 0 : slot->since_ns;
-	slot->resolver = m->state == DBF_WIRE_HOLD ? DBF_BY_NONE : DBF_BY_KERNEL;
+	slot->decided_ns[DBF_BY_KERNEL] = slot->since_ns;
 	slot->start = m->start;
 	slot->end = m->end;
 	slot->from = m->from;
@@ -525,8 +521,8 @@ static __always_inline void gate_fill(struct dbf_wire_hold *slot, struct gate_pa
 	gate_name(slot, m->rule);
 	if (!m->name_len)
 		return;
-	__builtin_memcpy(slot->name, m->name, sizeof(slot->name));
-	slot->name_len = bounded_max(m->name_len, DBF_WIRE_NAME_BYTES - 1);
+	__builtin_memcpy(slot->name[DBF_WIRE_NAME_SEEN], m->name, DBF_WIRE_NAME_BYTES);
+	slot->name_len[DBF_WIRE_NAME_SEEN] = bounded_max(m->name_len, DBF_WIRE_NAME_BYTES - 1);
 }
 
 /*
@@ -568,7 +564,9 @@ static __always_inline int gate_open(struct gate_packet *p, struct gate_message 
 	m->slot = c->found - 1;
 	m->slot_seq = c->seq;
 	count_add(DBF_COUNT_WIRE_HOLDS, m->state == DBF_WIRE_HOLD);
-	__sync_val_compare_and_swap(&slot->state, DBF_STATE(c->seq, DBF_WIRE_CLAIMED), DBF_STATE(c->seq, m->state));
+	__sync_val_compare_and_swap(&slot->state, DBF_STATE(c->seq, DBF_WIRE_CLAIMED),
+				    m->state == DBF_WIRE_HOLD ? DBF_STATE(c->seq, DBF_WIRE_HOLD) :
+								DBF_WIRE_STATE(c->seq, DBF_BY_KERNEL, m->state));
 	if (p->received)
 		p->keep = m->slot + 1;
 	else if (m->state != DBF_WIRE_HOLD)

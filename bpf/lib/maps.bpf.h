@@ -15,6 +15,8 @@
  * of the last, then makes itself the active instance: at no moment do both act, or neither.
  */
 const volatile unsigned int cfg_instance = 1;
+/* The wire vantage is wanted. */
+const volatile bool cfg_wire_vantage;
 /* Holds are ended by the kernel itself when nobody else is left. */
 const volatile bool cfg_releases;
 
@@ -124,7 +126,10 @@ struct backend {
 	u64 skip;      /* bytes of the current message still to come */
 	u32 skip_kept; /* of which so many are wanted */
 	u32 rows;
+	u32 other_bytes; /* of messages that are neither rows nor kept, since the last kept one */
+	u32 sock_known;
 	u64 row_bytes;
+	u64 sock; /* its client's connection: struct tcp_sock *, only ever read as a probe does; 0: none on TCP */
 	u64 write_start, write_end; /* of the last secure_write */
 
 	u64 judged_ptr;

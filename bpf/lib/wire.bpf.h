@@ -39,6 +39,17 @@ struct wire_first { /* what came to a socket that listens */
 	struct frame_kept kept;
 };
 
+struct wire_asked { /* a client's direction of a connection that is not framed here */
+	u64 ns;	   /* of the packet in which the request begins */
+	u32 begin; /* sequence number of its first byte */
+	u32 next;  /* of the next byte */
+	u32 skip;  /* bytes of the current message still to come */
+	u8 known;  /* next is the beginning of a message, or skip bytes before one */
+	u8 type;   /* of the current message */
+	u8 copy;   /* the request holds copy data */
+	u8 pad;
+};
+
 struct wire_sock { /* one end of a connection */
 	u64 conn;
 	u64 start; /* of the process told last */
@@ -65,6 +76,9 @@ struct wire_sock { /* one end of a connection */
 	u32 anew;    /* up to here TCP had taken it when what was judged came again... */
 	u32 pad2;
 	u64 anew_ns; /* ...first */
+	struct wire_asked asked;
+	u32 began_len; /* bytes of ->began, the client's start-up message; 0: not known */
+	u8 began[DBF_WIRE_AGAIN_BYTES];
 	struct frame_stream out, in;
 };
 
@@ -136,6 +150,14 @@ static __always_inline bool wire_port_is(u32 set, u32 port)
 
 	return ports && ports->bits[bounded_mask(port / 64, 65536 / 64)] >> port % 64 & 1;
 }
+
+struct { /* by dbf_wire_mark_index() */
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, DBF_WIRE_MARKS);
+	__type(key, u32);
+	__type(value, struct dbf_wire_mark);
+} wire_marks SEC(".maps");
 
 struct { /* a program may be interrupted by another on its CPU */
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -9,6 +9,8 @@
  * batch.
  */
 
+#define MESSAGE_HEAD 5 /* type and length */
+
 struct walk {
 	struct backend *b;
 	u64 at;
@@ -39,6 +41,20 @@ static __always_inline bool reply_kept(u8 type)
 	return false;
 }
 
+/*
+ * How far the connection was read and will be written, where the wire may have left marks. That the socket is the session's
+ * own is settled when it is found; afterwards these are two reads of memory that nobody else writes.
+ */
+static __always_inline void reply_position(struct backend *b, struct dbf_tcp_at *at)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)b->sock;
+
+	if (!tp)
+		return;
+	at->read = BPF_CORE_READ(tp, copied_seq);
+	at->written = BPF_CORE_READ(tp, write_seq) + (u32)(b->write_end - b->write_start);
+}
+
 static __always_inline void reply_put(struct walk *w, u32 kind, u8 type, u32 length, u64 at,
 				      u64 avail)
 {
@@ -47,6 +63,7 @@ static __always_inline void reply_put(struct walk *w, u32 kind, u8 type, u32 len
 	u8 *to = emit_room(b,
 			   sizeof(struct dbf_fact) + sizeof(struct dbf_reply) + DBF_MESSAGE_BYTES);
 	u64 n = bounded_max(avail, DBF_MESSAGE_BYTES);
+	u32 other = 0;
 
 	if (kind == DBF_FACT_REPLY) {
 		struct dbf_reply *r = (struct dbf_reply *)(to + sizeof(struct dbf_fact));
@@ -56,8 +73,12 @@ static __always_inline void reply_put(struct walk *w, u32 kind, u8 type, u32 len
 		r->captured = n;
 		r->rows = b->rows;
 		r->row_bytes = b->row_bytes;
+		other = b->other_bytes;
 		b->rows = 0;
 		b->row_bytes = 0;
+		b->other_bytes = 0;
+		if (type == 'Z')
+			reply_position(b, (struct dbf_tcp_at *)&r->row_bytes);
 	}
 	to += sizeof(struct dbf_fact) + head_len;
 	if (w->window &&
@@ -69,7 +90,23 @@ static __always_inline void reply_put(struct walk *w, u32 kind, u8 type, u32 len
 	} else {
 		bpf_probe_read_user(to, n, (void *)at);
 	}
-	emit_commit(b, kind, sizeof(struct dbf_fact) + head_len + n, 0, bpf_ktime_get_ns());
+	emit_commit(b, kind, sizeof(struct dbf_fact) + head_len + n, other, bpf_ktime_get_ns());
+}
+
+/* The socket of a session over TCP, once it is known. */
+GLOBAL_FN int reply_find_socket(struct backend *b, struct dbf_server *srv, u64 port)
+{
+	struct sock *sk;
+	u16 family;
+
+	if (!b || !srv)
+		return 0;
+	b->sock_known = 1;
+	sk = task_sock(bpf_get_current_task_btf(), task_user_u32(port + srv->port_sock));
+	family = sk ? BPF_CORE_READ(sk, __sk_common.skc_family) : 0;
+	if ((family == AF_INET || family == AF_INET6) && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP)
+		b->sock = (u64)sk;
+	return 0;
 }
 
 static __always_inline void reply_message(struct walk *w)
@@ -98,6 +135,8 @@ static __always_inline void reply_message(struct walk *w)
 			b->skip_kept = DBF_MESSAGE_BYTES - here;
 		if (type == 'Z')
 			b->ready = 1;
+	} else {
+		b->other_bytes += MESSAGE_HEAD + length;
 	}
 	w->at += here;
 }
@@ -195,6 +234,8 @@ int BPF_KPROBE(secure_write, u64 port, u64 ptr, u64 len)
 	}
 	b->write_start = ptr;
 	b->write_end = ptr + len;
+	if (cfg_wire_vantage && !b->sock_known)
+		reply_find_socket(b, srv, port);
 	w = (struct walk){ .b = b, .at = ptr, .end = ptr + len };
 	if (len && len <= WINDOW_BYTES &&
 	    !bpf_probe_read_user(b->window, bounded_max(len, WINDOW_BYTES), (void *)ptr))

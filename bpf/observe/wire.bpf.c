@@ -11,152 +11,7 @@
  *     here                 here                   client's egress, server's egress
  *     here                 elsewhere              client's egress, client's ingress
  *     elsewhere            here                   server's ingress, server's egress
- *
- * Both ends must find out of each other. They know the same two initial sequence numbers, whatever rewrote the
- * addresses between them: these name the connection, and the end that comes first leaves its mark under that name.
- * What was there before the programs has no known beginning; it is named by its addresses.
  */
-
-/* Does a client's first packet say that it speaks PostgreSQL? What is too short to tell does not say no. */
-static __always_inline bool wire_is_start(struct __sk_buff *skb, const struct segment *p)
-{
-	u8 b[9] = {};
-	u32 len = p->len, code;
-
-	if (len < 8) {
-		bpf_skb_load_bytes(skb, p->data, b, 1);
-		return !b[0]; /* the length's first byte */
-	}
-	if (bpf_skb_load_bytes(skb, p->data, b, 8) || b[0] || b[1])
-		return false;
-	code = (u32)b[4] << 24 | b[5] << 16 | b[6] << 8 | b[7];
-	if (code >= FRAME_CANCEL && code <= FRAME_GSS)
-		return true;
-	if (code >> 16 != FRAME_PROTOCOL_MAJOR)
-		return false;
-	/* The name of a parameter follows, in any alphabet. Other protocols have a small number there. */
-	return len == 8 || (!bpf_skb_load_bytes(skb, p->data + 8, b + 8, 1) && b[8]);
-}
-
-static __always_inline u64 wire_mix(u64 h, u64 v)
-{
-	h = (h ^ v) * 0x9e3779b97f4a7c15ULL;
-	return h ^ h >> 29;
-}
-
-static __always_inline u64 wire_tuple_name(const struct dbf_tcp_key *key)
-{
-	const u64 *words = (const u64 *)key;
-	u64 h = 1;
-
-	for (u32 i = 0; i < sizeof(*key) / sizeof(u64); i++)
-		h = wire_mix(h, words[i]);
-	return h;
-}
-
-/* What TCP has done so far. */
-struct wire_tcp {
-	u32 snd_una, snd_nxt, rcv_nxt;
-	u32 unsent;   /* no byte was acknowledged */
-	u32 unspoken; /* no byte was received */
-};
-
-/* Fields are loaded before they are chosen from: the verifier knows no offset into a socket that was computed. */
-static __always_inline void wire_tcp_read(struct wire_tcp *t, struct bpf_tcp_sock *tp)
-{
-	u32 una = tp->snd_una, nxt = tp->snd_nxt, rcv = tp->rcv_nxt;
-
-	bounded_pin(una);
-	bounded_pin(nxt);
-	bounded_pin(rcv);
-	t->snd_una = una;
-	t->snd_nxt = nxt;
-	t->rcv_nxt = rcv;
-	t->unsent = tp->bytes_acked <= 1; /* the SYN may count */
-	t->unspoken = !tp->bytes_received;
-}
-
-/* What is known of a socket when its first packet of interest comes. */
-struct wire_new {
-	u32 egress;
-	u32 end;
-	u32 fresh; /* it began under our eyes: nothing was said before */
-	u64 conn;
-};
-
-/*
- * Is this packet's connection one to follow? A client's first bytes tell, or a port where a database is known to listen;
- * what was said before on other ports cannot be told from anything else.
- */
-static __always_inline bool wire_wanted(struct __sk_buff *skb, struct bpf_sock *sk, const struct wire_tcp *t,
-					struct segment *p, struct wire_new *n)
-{
-	bool known_client, known_server;
-
-	known_client = wire_port_is(DBF_PORTS_KNOWN, bpf_ntohs(sk->dst_port));
-	known_server = wire_port_is(DBF_PORTS_KNOWN, sk->src_port);
-	n->fresh = t->unspoken && t->unsent;
-	if (!n->fresh && !known_client && !known_server)
-		return false;
-	if (segment_parse(skb, p, 0) != SEGMENT_TCP || !p->len || p->flags & TCP_SYN)
-		return false;
-	if (!known_client && !known_server &&
-	    (p->seq != (n->egress ? t->snd_una : t->rcv_nxt) || !wire_is_start(skb, p)))
-		return false;
-	/* The client speaks first, whatever ports it chose. */
-	if (n->fresh)
-		n->end = n->egress ? DBF_WIRE_CLIENT : DBF_WIRE_SERVER;
-	else
-		n->end = known_client ? DBF_WIRE_CLIENT : DBF_WIRE_SERVER;
-	n->conn = n->end == DBF_WIRE_CLIENT ? (u64)t->snd_una << 32 | t->rcv_nxt : (u64)t->rcv_nxt << 32 | t->snd_una;
-	return true;
-}
-
-static __always_inline void wire_stream_begin(struct frame_stream *s, u32 dir, u32 next, bool fresh)
-{
-	s->dir = dir;
-	s->next = next;
-	s->phase = fresh ? FRAME_START : FRAME_LOST;
-}
-
-static __always_inline struct wire_sock *wire_create(struct bpf_sock *sk, const struct wire_tcp *t, const struct segment *p,
-						     struct wire_new *n)
-{
-	struct sock *ksk = (struct sock *)bpf_skc_to_tcp_sock(sk);
-	struct dbf_tcp_key key = {};
-	struct dbf_config *cfg;
-	struct wire_sock *ws;
-	u64 *named;
-
-	if (!ksk)
-		return NULL;
-	wire_tuple(&key, ksk, n->end);
-	if (n->fresh) {
-		bpf_map_update_elem(&wire_names, &key, &n->conn, BPF_ANY);
-	} else {
-		named = bpf_map_lookup_elem(&wire_names, &key);
-		n->conn = named ? *named : wire_tuple_name(&key);
-	}
-	ws = bpf_sk_storage_get(&wire_socks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!ws) {
-		count_add(DBF_COUNT_WIRE_NO_ROOM, 1);
-		return NULL;
-	}
-	ws->conn = n->conn;
-	ws->end = n->end;
-	ws->joined = !n->fresh;
-	ws->server_port = key.server_port;
-	cfg = config_get();
-	if (n->fresh && cfg)
-		ws->vouched = cfg->policy_gen;
-	wire_stream_begin(&ws->out, n->end, p && n->egress && !n->fresh ? p->seq : t->snd_nxt, n->fresh);
-	if (n->egress && n->fresh)
-		ws->out.next = t->snd_una;
-	wire_stream_begin(&ws->in, !n->end, t->rcv_nxt, n->fresh);
-	wire_mark_end(ws->conn, ws->end);
-	count_add(DBF_COUNT_WIRE_CONNS, 1);
-	return ws;
-}
 
 static __always_inline void wire_open(struct frame_stream *s, struct frame_rec *rec, const struct wire_sock *ws,
 				      struct sock *sk, u64 cookie)
@@ -174,11 +29,49 @@ static __always_inline void wire_open(struct frame_stream *s, struct frame_rec *
 		.cookie = cookie,
 		.end = ws->end,
 		.joined = ws->joined || ws->epoch,
+		.changed = ws->out.changed | ws->in.changed,
 		.synced = (ws->out.phase != FRAME_LOST) << ws->out.dir | (ws->in.phase != FRAME_LOST) << ws->in.dir,
 	};
 	__builtin_memcpy(open->client_addr, key.client_addr, 16);
 	__builtin_memcpy(open->server_addr, key.server_addr, 16);
 	frame_item_end(rec, sizeof(*open));
+}
+
+/* What a reader before this one was told of the session. */
+GLOBAL_FN int wire_again(struct frame_stream *s, struct frame_rec *rec, struct wire_sock *ws)
+{
+	struct dbf_wire_item *item;
+	u32 len;
+
+	if (!s || !rec || !ws || !ws->began_len)
+		return 0;
+	item = frame_item(s, rec);
+	len = bounded_max(ws->began_len, DBF_WIRE_AGAIN_BYTES);
+	*item = (struct dbf_wire_item){ .type = DBF_WIRE_AGAIN, .captured = len, .length = len };
+	__builtin_memcpy(item + 1, ws->began, DBF_WIRE_AGAIN_BYTES);
+	frame_item_end(rec, len);
+	return 0;
+}
+
+/* A client's packet may be its start-up message: kept when it is whole, for readers to come. */
+GLOBAL_FN int wire_keep_start(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p)
+{
+	u32 length, next, have;
+	u8 head[8];
+
+	if (!ws || !p)
+		return 0;
+	next = ws->end == DBF_WIRE_CLIENT ? ws->out.next : ws->in.next;
+	have = ws->end == DBF_WIRE_CLIENT ? ws->out.head_len : ws->in.head_len;
+	if (p->seq != next || have || p->len < sizeof(head) || bpf_skb_load_bytes(skb, p->data, head, sizeof(head)))
+		return 0;
+	length = (u32)head[0] << 24 | (u32)head[1] << 16 | (u32)head[2] << 8 | (u32)head[3];
+	if (((u32)head[4] << 8 | head[5]) != FRAME_PROTOCOL_MAJOR || length < sizeof(head) || length > p->len ||
+	    length > DBF_WIRE_AGAIN_BYTES)
+		return 0;
+	if (!bpf_skb_load_bytes(skb, p->data + 4, ws->began, bounded_some(length - 4, DBF_WIRE_AGAIN_BYTES)))
+		ws->began_len = length - 4;
+	return 0;
 }
 
 static __always_inline void wire_who(struct frame_stream *s, struct frame_rec *rec, struct task_struct *task, u64 start)
@@ -271,6 +164,10 @@ GLOBAL_FN int wire_tell_open(struct __sk_buff *skb, struct wire_sock *ws, struct
 		wire_open(&ws->out, rec, ws, ksk, bpf_get_socket_cookie(skb));
 	else
 		wire_open(&ws->in, rec, ws, ksk, bpf_get_socket_cookie(skb));
+	if (ws->epoch && egress)
+		wire_again(&ws->out, rec, ws);
+	else if (ws->epoch)
+		wire_again(&ws->in, rec, ws);
 	ws->epoch = epoch;
 	return 0;
 }
@@ -328,6 +225,8 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segm
 	opens = ws->epoch != epoch;
 	if (opens)
 		wire_tell_open(skb, ws, rec, 1, epoch);
+	if (ws->out.phase == FRAME_START && ws->end == DBF_WIRE_CLIENT)
+		wire_keep_start(skb, ws, p);
 	rec->other_sender = wire_sender(ws, rec, tp, opens);
 	how = rec->other_sender ? EMIT_WAKE : EMIT_LAZY;
 	if (ahead > 0) {
@@ -338,6 +237,7 @@ GLOBAL_FN int wire_sent(struct __sk_buff *skb, struct wire_sock *ws, struct segm
 	urgent = wire_is_urgent(&ws->out, rec, p);
 	if (!wire_tells(ws)) {
 		frame_pass_over(&ws->out, p->len + ahead);
+		mark_sent(skb, ws, p, rec->head.ts);
 	} else if (wire_judged(ws, DBF_WIRE_CLIENT)) {
 		wire_gate_packet(skb, &wire_scratch(rec)->packet, p, wire_acked(sk), false);
 		answer = wire_pass(skb, ws, rec, p, p->data - ahead);
@@ -490,7 +390,7 @@ static __always_inline void wire_keep(struct __sk_buff *skb, struct wire_sock *w
 	}
 	state = *(volatile u64 *)&slot->state;
 	if (slot->fail_closed && DBF_STATE_OF(state) == DBF_WIRE_HOLD)
-		gate_end(slot, state, DBF_WIRE_KILL);
+		gate_decide(slot, state, DBF_WIRE_KILL);
 }
 
 /* The lock is held. enum gate_answer. */
@@ -723,6 +623,14 @@ static __always_inline int wire_packet(struct __sk_buff *skb, bool egress)
 		return !wire_enforced(egress ? ws->end : !ws->end, ws->server_port);
 	if (egress)
 		return !p.len || p.flags & TCP_SYN || wire_sent(skb, ws, &p, v->reader_epoch) == GATE_PASS;
+	if (p.len && !(p.flags & TCP_SYN)) {
+		if (ws->covered && !ws->gated) { /* and so it is a server's socket */
+			mark_request(skb, ws, &p, bpf_ktime_get_ns());
+			return 1;
+		}
+		if (ws->in.phase == FRAME_START && ws->end == DBF_WIRE_SERVER)
+			wire_keep_start(skb, ws, &p);
+	}
 	tp = bpf_tcp_sock(sk);
 	return !tp || wire_came(skb, ws, &p, tp->rcv_nxt, v->reader_epoch) == GATE_PASS;
 }

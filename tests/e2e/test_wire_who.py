@@ -6,6 +6,7 @@ where only one end is on the node.
 """
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from bouncer import Bouncer  # noqa: E402
 from clients import built  # noqa: E402
-from e2e import Cluster, Daemon, Skip, case, check, field, main, run, say  # noqa: E402
+from e2e import Cluster, Daemon, Skip, case, check, field, kill_quietly, main, run, say, wait_until  # noqa: E402
 from netns import World  # noqa: E402
 from pgwire import Connection  # noqa: E402
 from stage import Stage, brief  # noqa: E402
@@ -333,6 +334,50 @@ def a_connection_from_before_the_daemon():
                                else dict(pid=os.getpid(), backend=conn.pid)))
         check(record["outcome"] in outcomes and "identity" in record["incomplete"], f"{brief(record)} {record['incomplete']}")
     check("joined_mid_stream" in found[3]["incomplete"] and field(found[3], "statement.unknown_reason"), found[3])
+
+
+def restarted(ends, transports=("plain", "changed")):
+    """Another worker, and then another daemon, in the middle of connections: whose they are is known to the next, too."""
+    with World("veth") as world, Cluster(world=world) as cluster:
+        args = ["--vantage", "wire", *(["--wire-cgroup", getattr(world, ends).cgroup] if ends != "both" else [])]
+        with Daemon(args=args) as daemon, contextlib.ExitStack() as stack:
+            conns = {name: stack.enter_context(Connection(cluster, "tcp", database="template1", application=name))
+                     for name in transports}
+            for name, conn in conns.items():
+                conn.must(f"SELECT 'first of {name}'")
+            conns["changed"].must("SET application_name TO 'another'")
+            worker = daemon.processes()["worker"]
+            kill_quietly(worker, signal.SIGKILL)
+            wait_until(lambda: daemon.processes().get("worker") != worker, 15, "the worker's end to be seen")
+            for name, conn in conns.items():
+                conn.must(f"SELECT 'second of {name}'")
+            wait_until(lambda: daemon.processes().get("worker"), 15, "another worker")
+            for name, conn in conns.items():
+                conn.must(f"SELECT 'third of {name}'")
+            daemon.settle()
+            daemon.kill_all()
+            daemon.start()
+            for name, conn in conns.items():
+                conn.must(f"SELECT 'fourth of {name}'")
+            daemon.settle()
+            found = {field(r, "statement.text"): r for r in daemon.journal("statement")}
+        for when in ("first", "second", "third", "fourth"):
+            for name in transports:
+                record = found.get(f"SELECT '{when} of {name}'", {})
+                check(record and (record.get("db_user"), record.get("database")) == ("postgres", "template1")
+                      and "identity" not in record.get("incomplete", []), f"{when} of {name}: {record}")
+                check(record.get("application_name", "") == (name if when == "first" or name == "plain" else ""),
+                      f"{when} of {name}: called {record.get('application_name')!r}")
+
+
+@case
+def whose_a_session_is_outlives_the_reader():
+    restarted("both")
+
+
+@case
+def whose_a_session_is_outlives_the_reader_at_the_servers_end():
+    restarted("server")
 
 
 def pooled(vantage):

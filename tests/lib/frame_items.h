@@ -55,7 +55,7 @@ static inline void frame_items_bad(struct frame_items *f, const char *why)
 static inline const char *frame_items_own_name(u8 type)
 {
 	static const char *const names[DBF_WIRE_TYPE_MAX] = {
-		"none", "open", "who", "startup", "more", "answer", "opaque", "gap", "resync", "doubt", "close", "verdict",
+		"none", "open", "who", "startup", "more", "answer", "opaque", "gap", "resync", "doubt", "close", "verdict", "again",
 	};
 
 	return type < DBF_WIRE_TYPE_MAX ? names[type] : NULL;

@@ -363,6 +363,70 @@ static void test_joined(void)
 	done(&f, 0);
 }
 
+static void add_again(struct wiring *w, const char *bytes, size_t len)
+{
+	struct dbf_wire_item item = { .type = DBF_WIRE_AGAIN, .captured = (uint16_t)len, .length = (uint32_t)len };
+
+	wiring_item(w, DBF_WIRE_CLIENT, &item, bytes);
+}
+
+/* It was told to a reader before this one: whose session it is, and what it called itself unless that may have changed. */
+static void test_again(void)
+{
+	static const char start[] = "\0\3\0\0user\0ada\0database\0shop\0application_name\0till\0";
+	struct conn_session *s;
+
+	for (unsigned changed = 0; changed < 3; changed++) { /* not, told before, told behind */
+		struct dbf_wire_open client = wiring_end(DBF_WIRE_CLIENT, true), server = wiring_end(DBF_WIRE_SERVER, true);
+		struct fixture f;
+
+		setup(&f);
+		client.changed = changed == 1;
+		server.changed = changed == 2;
+		client.synced = server.synced = 3;
+		wiring_open(&f.w, &client);
+		add_again(&f.w, start, sizeof(start));
+		wiring_who(&f.w, DBF_WIRE_CLIENT, 5, "client");
+		wiring_say(&f.w, "> Q(a)");
+		wiring_open(&f.w, &server);
+		add_again(&f.w, start, sizeof(start));
+		wiring_say(&f.w, "< C(A) ZI");
+		expect(&f, "client 5\nsession found\n1 simple 'a' executed [A] x1+\n", "known");
+		s = conn_table_lookup(f.out.table, 0x77, 0);
+		if (CHECK(s)) {
+			CHECK_STR(s->info.user, "ada");
+			CHECK_STR(s->info.database, "shop");
+			CHECK_STR(s->application, changed ? "" : "till");
+		}
+		wiring_close(&f.w, DBF_WIRE_CLIENT, false);
+		wiring_close(&f.w, DBF_WIRE_SERVER, false);
+		buf_reset(&f.out.log);
+		done(&f, 0);
+	}
+}
+
+/* What is no session's start-up tells nothing, and what comes when it is known already. */
+static void test_again_not(void)
+{
+	static const char *const starts[] = { "\0", "\4\xd2\x16\x2e\0\0\0\0", "\1\3\0\0user\0ada\0" };
+	struct dbf_wire_open o = wiring_end(DBF_WIRE_CLIENT, true);
+	struct fixture f;
+
+	setup(&f);
+	wiring_open(&f.w, &o);
+	add_again(&f.w, starts[1], 8);
+	add_again(&f.w, starts[2], 13);
+	wiring_say(&f.w, "> R! Q(a) < R! ZI > Q(b) < C(B) ZI");
+	CHECK_MSG(strstr(buf_str(&f.out.log), "2 simple 'b' executed [B] !identity"), "%s", buf_str(&f.out.log));
+	feeding_fini(&f.out);
+	setup(&f);
+	wiring_begin(&f.w, CLIENT, 5, 0);
+	add_again(&f.w, "\0\3\0\0user\0eve\0", 13);
+	wiring_say(&f.w, "> Q(a) < C(A) ZI");
+	CHECK_STR(conn_table_lookup(f.out.table, 0x77, 0)->info.user, "ada");
+	feeding_fini(&f.out);
+}
+
 static void bytes_statement(void *ctx, const struct conn_stmt *st)
 {
 	struct feeding *g = ctx;
@@ -392,6 +456,125 @@ static void test_bytes(void)
 	CHECK(conn_table_lookup(g.table, 1, 0)->bytes_in > 37);
 	buf_fini(&g.log);
 	conn_table_free(g.table);
+}
+
+static struct dbf_wire_mark marks[DBF_WIRE_MARKS];
+
+static void mark(enum dbf_wire_dir dir, uint32_t seq, uint64_t ns, uint64_t info)
+{
+	uint64_t name = dbf_wire_mark_name(0x77, dir, seq);
+
+	marks[dbf_wire_mark_index(name)] = (struct dbf_wire_mark){ .check = name ^ ns ^ info, .ns = ns, .info = info };
+}
+
+static void marks_statement(void *ctx, const struct conn_stmt *st)
+{
+	struct feeding *g = ctx;
+
+	buf_printf(&g->log, "%.*s in %llu out %llu at %llu %llu\n", (int)st->captured, st->text,
+		   (unsigned long long)st->bytes_in, (unsigned long long)st->bytes_out,
+		   (unsigned long long)st->request_ns, (unsigned long long)st->response_ns);
+}
+
+static void add_query(struct facts *facts, const char *text, uint32_t id)
+{
+	add_parse(facts, text);
+	add_run(facts, id, DBF_OP_SELECT, false);
+	facts_add(facts, DBF_FACT_REPLY, 20, /* a RowDescription */
+		  &(struct dbf_reply){ .type = 'C', .length = 9, .captured = 9, .rows = 2, .row_bytes = 30 },
+		  sizeof(struct dbf_reply), "SELECT 2", 9);
+}
+
+/* The server has read up to @read, and its answer ends at @written. */
+static void add_at(struct facts *facts, uint32_t read, uint32_t written)
+{
+	struct dbf_tcp_at at = { .read = read, .written = written };
+	struct dbf_reply r = { .type = 'Z', .length = 1, .captured = 1 };
+
+	memcpy(&r.row_bytes, &at, sizeof(at));
+	facts_add(facts, DBF_FACT_REPLY, 0, &r, sizeof(r), "I", 1);
+}
+
+/* What the wire marked of a connection whose statements the server tells. */
+static void test_marks(void)
+{
+	struct conn_ops ops = { .session = log_session, .hold = log_hold, .client = log_client, .statement = marks_statement,
+				.transaction = log_transaction, .gap = log_gap, .limit = log_limit };
+	static struct facts facts;
+	struct fixture f = { 0 };
+	uint32_t id = 0;
+
+	memset(marks, 0, sizeof(marks));
+	buf_init(&f.out.log, 1 << 20);
+	f.out.table = conn_table_new(&ops, &f.out);
+	f.out.tgid = 42;
+	if (!CHECK(f.out.table))
+		return;
+	conn_table_set_marks(f.out.table, marks);
+	wiring_init(&f.w, 0x77, feed_table, f.out.table);
+	wiring_begin(&f.w, CLIENT | SERVER, 5, 42);
+	add_tcp(&facts);
+	facts.ts = 1000;
+	mark(DBF_WIRE_CLIENT, 0xfffffff0, 500, 0xffffff00);
+	add_at(&facts, 0xfffffff0, 50);
+	backend(&f, &facts);
+	buf_reset(&f.out.log);
+
+	/* C 14, rows 30 + 10, others 20, Z 6 */
+	mark(DBF_WIRE_CLIENT, 0x10, facts.ts + 5, 0xfffffff0);
+	mark(DBF_WIRE_SERVER, 100, facts.ts + 100, 0);
+	add_query(&facts, "q", ++id);
+	add_at(&facts, 0x10, 100);
+	backend(&f, &facts);
+	expect(&f, "q in 32 out 80 at 1015 1110\n", "one request");
+
+	mark(DBF_WIRE_CLIENT, 0x40, facts.ts + 5, 0x30);
+	add_query(&facts, "p1", ++id);
+	add_at(&facts, 0x40, 200);
+	add_query(&facts, "p2", ++id);
+	add_at(&facts, 0x40, 280);
+	backend(&f, &facts);
+	expect(&f, "p1 in 0 out 80 at 0 0\np2 in 0 out 80 at 0 0\n", "two that came together");
+
+	mark(DBF_WIRE_CLIENT, 0x60, facts.ts + 5, 0x40);
+	add_query(&facts, "a", ++id);
+	add_parse(&facts, "b");
+	add_run(&facts, ++id, DBF_OP_SELECT, false);
+	add_tag(&facts, "SELECT 1");
+	add_at(&facts, 0x60, 300);
+	backend(&f, &facts);
+	expect(&f, "a in 0 out 88 at 0 0\nb in 0 out 6 at 0 0\nx4 committed, 2 statements, xid 0, implicit\n", "two in one");
+
+	mark(DBF_WIRE_CLIENT, 0x70, facts.ts + 5, 0x60);
+	mark(DBF_WIRE_CLIENT, 0x90, facts.ts + 15, 0x70 | DBF_WIRE_MARK_COPY);
+	add_query(&facts, "copy", ++id);
+	add_at(&facts, 0x90, 400);
+	backend(&f, &facts);
+	CHECK_MSG(strstr(buf_str(&f.out.log), "copy in 48 out 80 at "), "%s", buf_str(&f.out.log));
+	buf_reset(&f.out.log);
+
+	mark(DBF_WIRE_CLIENT, 0xa0, facts.ts - 500, 0x90);
+	mark(DBF_WIRE_SERVER, 500, facts.ts - 500, 0);
+	add_query(&facts, "old", ++id);
+	add_at(&facts, 0xa0, 500);
+	backend(&f, &facts);
+	expect(&f, "old in 0 out 80 at 0 0\n", "marks of 4 GB before");
+
+	mark(DBF_WIRE_CLIENT, 0xb0, facts.ts + 5, 0xa0);
+	marks[dbf_wire_mark_index(dbf_wire_mark_name(0x77, DBF_WIRE_CLIENT, 0xb0))].ns++;
+	add_query(&facts, "torn", ++id);
+	add_at(&facts, 0xb0, 600);
+	backend(&f, &facts);
+	expect(&f, "torn in 0 out 80 at 0 0\n", "half written");
+
+	mark(DBF_WIRE_CLIENT, 0xc0, facts.ts + 5, 0xb0);
+	add_loss(&facts, 1);
+	add_query(&facts, "lost", ++id);
+	add_at(&facts, 0xc0, 700);
+	backend(&f, &facts);
+	CHECK_MSG(strstr(buf_str(&f.out.log), "lost in 0 out 80 at 0 0\n"), "%s", buf_str(&f.out.log));
+	buf_fini(&f.out.log);
+	conn_table_free(f.out.table);
 }
 
 /* A text of a megabyte reaches the record whole; beyond that it is cut and says how long it was. */
@@ -528,7 +711,9 @@ static const struct test_case cases[] = {
 	{ "statements", test_statements }, { "ends", test_ends },     { "refused", test_refused },
 	{ "opaque", test_opaque },	   { "merge", test_merge },   { "enrich", test_enrich },
 	{ "pooler", test_pooler },	   { "losses", test_losses }, { "doubts", test_doubts },
-	{ "joined", test_joined },	   { "bytes", test_bytes },   { "long_text", test_long_text },
+	{ "again", test_again }, { "again_not", test_again_not },
+	{ "joined", test_joined },	   { "bytes", test_bytes },   { "marks", test_marks },
+	{ "long_text", test_long_text },
 	{ "any_loss", test_any_loss },	   { "evict", test_evict },   { "who", test_who },
 };
 

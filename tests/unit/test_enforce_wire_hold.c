@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "../lib/test.h"
@@ -26,6 +28,11 @@ static void hold(unsigned at, uint32_t seq, bool closed, uint64_t deadline)
 	slots[at].deadline_ns = deadline;
 }
 
+static const char *name_of(const struct dbf_wire_hold *slot)
+{
+	return slot->name[DBF_WIRE_NAME_OF(slot->state)];
+}
+
 static void test_first_wins(void)
 {
 	reset();
@@ -33,10 +40,9 @@ static void test_first_wins(void)
 	CHECK_INT(wire_hold_end(slots, 3, 8, DBF_WIRE_ALLOW, NULL, DBF_BY_KEEPER), -EALREADY);
 	CHECK_INT(wire_hold_end(slots, 3, 9, DBF_WIRE_REWRITE, "r", DBF_BY_KEEPER), 0);
 	CHECK_INT(wire_hold_end(slots, 3, 9, DBF_WIRE_ALLOW, "other", DBF_BY_KEEPER), -EALREADY);
-	CHECK(slots[3].state == DBF_STATE(9, DBF_WIRE_REWRITE));
-	CHECK_STR(slots[3].name, "r"); /* a packet may be being rewritten with it */
-	CHECK_INT(slots[3].resolver, DBF_BY_KEEPER);
-	CHECK(slots[3].resolved_ns != 0);
+	CHECK(slots[3].state == DBF_WIRE_STATE(9, DBF_BY_KEEPER, DBF_WIRE_REWRITE));
+	CHECK_STR(name_of(&slots[3]), "r"); /* a packet may be being rewritten with it */
+	CHECK(wire_hold_decided_ns(&slots[3]) != 0);
 }
 
 static void test_refuses(void)
@@ -65,8 +71,8 @@ static void test_name(void)
 		reset();
 		hold(0, 1, true, 0);
 		CHECK_INT(wire_hold_end(slots, 0, 1, DBF_WIRE_KILL, names[i].given, DBF_BY_KEEPER), 0);
-		CHECK_STR(slots[0].name, names[i].want);
-		CHECK_INT(slots[0].name_len, strlen(names[i].want));
+		CHECK_STR(name_of(&slots[0]), names[i].want);
+		CHECK_INT(slots[0].name_len[DBF_WIRE_NAME_JUDGED], strlen(names[i].want));
 	}
 }
 
@@ -82,11 +88,10 @@ static void test_overdue(void)
 	CHECK_INT(wire_hold_end_overdue(slots, DBF_WIRE_HOLD_SLOTS, 200, DBF_BY_DEADMAN, &held), 2);
 	CHECK_INT(held, 1);
 	CHECK_INT(wire_hold_count(slots, DBF_WIRE_HOLD_SLOTS), 4); /* what is decided is not done yet */
-	CHECK(slots[0].state == DBF_STATE(1, DBF_WIRE_REWRITE));
-	CHECK(slots[1].state == DBF_STATE(2, DBF_WIRE_ALLOW));
+	CHECK(slots[0].state == DBF_WIRE_STATE(1, DBF_BY_DEADMAN, DBF_WIRE_REWRITE));
+	CHECK(slots[1].state == DBF_WIRE_STATE(2, DBF_BY_DEADMAN, DBF_WIRE_ALLOW));
 	CHECK(slots[2].state == DBF_STATE(3, DBF_WIRE_HOLD));
 	CHECK(slots[3].state == DBF_STATE(4, DBF_WIRE_ABANDONED));
-	CHECK_INT(slots[1].resolver, DBF_BY_DEADMAN);
 	CHECK_INT(wire_hold_end_overdue(slots, DBF_WIRE_HOLD_SLOTS, 200, DBF_BY_DEADMAN, &held), 0);
 }
 
@@ -109,14 +114,65 @@ static void test_deadman(void)
 		close(keeper[0]);
 	}
 	CHECK(clock_mono_ns() - start >= 1500 * NS_PER_MS);
-	CHECK(slots[7].state == DBF_STATE(1, DBF_WIRE_REWRITE) && slots[7].resolver == DBF_BY_DEADMAN);
-	CHECK(slots[7].resolved_ns < start + 1600 * NS_PER_MS);
-	CHECK(slots[8].state == DBF_STATE(1, DBF_WIRE_ALLOW));
+	CHECK(slots[7].state == DBF_WIRE_STATE(1, DBF_BY_DEADMAN, DBF_WIRE_REWRITE));
+	CHECK(wire_hold_decided_ns(&slots[7]) < start + 1600 * NS_PER_MS);
+	CHECK(slots[8].state == DBF_WIRE_STATE(1, DBF_BY_DEADMAN, DBF_WIRE_ALLOW));
 	free(vitals);
 	free(stopped);
 }
 
 static bool writing;
+
+/* The dead-man, again and again; and the program, which gives the next statement its own name. */
+static void *decide_all(void *arg)
+{
+	unsigned held;
+
+	(void)arg;
+	while (__atomic_load_n(&writing, __ATOMIC_RELAXED))
+		wire_hold_end_overdue(slots, 1, UINT64_MAX, DBF_BY_DEADMAN, &held);
+	return NULL;
+}
+
+/*
+ * Two want to decide at once: the name, the time and the word are always one's. The times of who lost lie beside.
+ */
+static void test_race(void)
+{
+	unsigned won[DBF_BY_MAX] = { 0 };
+	pthread_t thread;
+
+	reset();
+	writing = true;
+	if (!CHECK(!pthread_create(&thread, NULL, decide_all, NULL)))
+		return;
+	for (uint32_t seq = 1; seq <= 200000; seq++) {
+		struct dbf_wire_hold *slot = &slots[0];
+		uint64_t word, begun = clock_mono_ns();
+		char rule[16];
+		int rc;
+
+		snprintf(slot->name[DBF_WIRE_NAME_SEEN], DBF_WIRE_NAME_BYTES, "seen_%u", seq);
+		snprintf(rule, sizeof(rule), "rule_%u", seq);
+		slot->fail_closed = true;
+		__atomic_store_n(&slot->state, DBF_STATE(seq, DBF_WIRE_HOLD), __ATOMIC_SEQ_CST);
+		rc = wire_hold_end(slots, 0, seq, DBF_WIRE_KILL, rule, DBF_BY_KEEPER);
+		word = __atomic_load_n(&slot->state, __ATOMIC_SEQ_CST);
+		won[DBF_WIRE_BY(word) % DBF_BY_MAX]++;
+		if (word != (rc ? DBF_WIRE_STATE(seq, DBF_BY_DEADMAN, DBF_WIRE_REWRITE) :
+				  DBF_WIRE_STATE(seq, DBF_BY_KEEPER, DBF_WIRE_KILL)) ||
+		    strcmp(name_of(slot), rc ? slot->name[DBF_WIRE_NAME_SEEN] : rule) ||
+		    strcmp(strchr(name_of(slot), '_'), strchr(rule, '_')) || wire_hold_decided_ns(slot) < begun) {
+			CHECK_MSG(0, "%u: %llx by %u, named %s", seq, (unsigned long long)word, DBF_WIRE_BY(word),
+				  name_of(slot));
+			break;
+		}
+	}
+	writing = false;
+	pthread_join(thread, NULL);
+	CHECK_MSG(won[DBF_BY_KEEPER] && won[DBF_BY_DEADMAN], "%u by the keeper, %u by the dead-man", won[DBF_BY_KEEPER],
+		  won[DBF_BY_DEADMAN]);
+}
 
 /* One statement after the other in slot 0, as the programs do it: every field has the sequence number. */
 static void *write_slots(void *arg)
@@ -171,7 +227,7 @@ static void test_names_of_states(void)
 }
 
 static const struct test_case cases[] = {
-	{ "first_wins", test_first_wins }, { "refuses", test_refuses },
+	{ "first_wins", test_first_wins }, { "refuses", test_refuses }, { "race", test_race },
 	{ "name", test_name },		   { "overdue", test_overdue },
 	{ "deadman", test_deadman }, { "read", test_read },
 	{ "names_of_states", test_names_of_states },

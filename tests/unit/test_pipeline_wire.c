@@ -337,6 +337,58 @@ static void test_vouch(void)
 	}
 }
 
+/* How many texts are looked at for one held message, and whether it ends with a vouch. */
+static unsigned looks_for(struct heard *h, struct wiring *w, const char *said, uint32_t slot, bool *vouched)
+{
+	struct msg_stats before, after;
+	unsigned vouches = h->vouches;
+
+	wiring_say(w, said);
+	pipeline_stats(h->pipeline, &before);
+	wiring_hold(w, slot, 0);
+	pipeline_stats(h->pipeline, &after);
+	wiring_ended(w, slot, DBF_ACTION_ALLOW, DBF_BY_KEEPER);
+	*vouched = h->vouches != vouches;
+	return (unsigned)(after.sql_calls - before.sql_calls);
+}
+
+/* When it cannot be vouched for a connection, that is found out once; each message is judged still. */
+static void test_vouch_once(void)
+{
+	struct heard h;
+	struct wiring w;
+	bool vouched;
+	char line[64];
+
+	setup(&h, &w);
+	enforce(&h, "");
+	wiring_begin(&w, CLIENT, 5, 0);
+	for (int i = 0; i < 600; i++) {
+		snprintf(line, sizeof(line), "> P(s%d,select %d) S < 1 ZI", i, i);
+		wiring_say(&w, line);
+	}
+	CHECK_MSG(looks_for(&h, &w, "> B(,s1)", 1, &vouched) > 500 && !vouched, "more than are looked through");
+	CHECK_INT(h.verdict.action, DBF_ACTION_ALLOW);
+	CHECK_INT(looks_for(&h, &w, "> E()", 2, &vouched), 1);
+	CHECK_INT(looks_for(&h, &w, "> S < 2 C(SELECT 1) ZI > P(more,select 7) S < 1 ZI > B(,s2)", 3, &vouched), 1);
+	CHECK_INT(h.verdicts, 3);
+	wiring_say(&w, "> E() S < 2 C(SELECT 1) ZI > Q(deallocate all) < C(DEALLOCATE ALL) ZI > P(s,select 1) S < 1 ZI");
+	CHECK_MSG(looks_for(&h, &w, "> B(,s)", 4, &vouched) < 5 && vouched, "they are gone");
+	done(&h);
+
+	setup(&h, &w);
+	enforce(&h, "");
+	wiring_begin(&w, CLIENT, 5, 0);
+	wiring_say(&w, "> P(s,select 1) P(t,drop table t) S < 1 1 ZI");
+	looks_for(&h, &w, "> B(,s)", 1, &vouched);
+	CHECK(!vouched);
+	CHECK_INT(looks_for(&h, &w, "> E()", 2, &vouched), 1);
+	wiring_say(&w, "> S < 2 C(SELECT 1) ZI > C(S,t) S < 3 ZI");
+	looks_for(&h, &w, "> B(,s)", 3, &vouched);
+	CHECK_MSG(vouched, "what stood against it was closed");
+	done(&h);
+}
+
 /* Other policies than the kernel's: not for those. And what is denied vouches for nothing. */
 static void test_vouches_not(void)
 {
@@ -363,7 +415,7 @@ static const struct test_case cases[] = {
 	{ "record", test_record },	 { "other_process", test_other_process }, { "translated", test_translated },
 	{ "pooler", test_pooler },	 { "doubt", test_doubt },		   { "session_bytes", test_session_bytes },
 	{ "opaque", test_opaque },	 { "verdict", test_verdict },		  { "vouch", test_vouch },
-	{ "vouches_not", test_vouches_not },
+	{ "vouches_not", test_vouches_not },  { "vouch_once", test_vouch_once },
 };
 
 TEST_MAIN(cases)

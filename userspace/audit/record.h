@@ -43,6 +43,7 @@ enum record_field {
 	RECORD_ERROR_MESSAGE = 36,
 	RECORD_BYTES_IN = 37,
 	RECORD_BYTES_OUT = 38,
+	RECORD_WIRE = 39,
 	RECORD_DECISION = 40,
 	RECORD_OUTCOME = 41,
 	RECORD_EVIDENCE = 42,
@@ -94,6 +95,7 @@ enum record_decision_field {
 };
 
 enum record_match_field { MATCH_POLICY = 1, MATCH_RULE = 2, MATCH_ACTION = 3, MATCH_MODE = 4 };
+enum record_wire_field { WIRE_REQUEST_MONO_NS = 1, WIRE_RESPONSE_MONO_NS = 2, WIRE_DURATION_US = 3 };
 enum record_hold_field { HOLD_HELD_US = 1, HOLD_RESOLVED_BY = 2, HOLD_DEADLINE_US = 3 };
 
 enum record_transaction_field {

@@ -1,1 +1,1 @@
-LIB_SRC += userspace/conn/conn.c userspace/conn/message.c userspace/conn/outcome.c userspace/conn/peers.c userspace/conn/reply.c userspace/conn/stmt.c userspace/conn/wire.c userspace/conn/wire_verdict.c
+LIB_SRC += userspace/conn/conn.c userspace/conn/marks.c userspace/conn/message.c userspace/conn/outcome.c userspace/conn/peers.c userspace/conn/reply.c userspace/conn/stmt.c userspace/conn/wire.c userspace/conn/wire_verdict.c

@@ -89,6 +89,11 @@ struct conn_table *conn_table_new(const struct conn_ops *ops, void *ctx)
 	return t;
 }
 
+void conn_table_set_marks(struct conn_table *t, const struct dbf_wire_mark *marks)
+{
+	t->marks = marks;
+}
+
 static void session_free(struct conn_table *t, struct conn_session *s)
 {
 	struct conn_state *cs = s->state;
@@ -671,6 +676,21 @@ static void fact_text(struct conn_table *t, struct conn_state *cs, const struct 
 	}
 }
 
+static void fact_reply(struct conn_table *t, struct conn_session *s, const struct batch_fact *f)
+{
+	struct dbf_reply r;
+	struct dbf_tcp_at at;
+
+	memcpy(&r, f->head, sizeof(r));
+	if (r.type == 'Z') {
+		memcpy(&at, &r.row_bytes, sizeof(at));
+		r.row_bytes = 0;
+		marks_take(t, s, &at, f->ts);
+	}
+	reply_count(s->state, &r, f->arg);
+	reply_begin(t, s, &r, f->bytes, f->len, f->ts);
+}
+
 /* False when the session is gone. */
 static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct batch_fact *f)
 {
@@ -689,7 +709,7 @@ static bool feed_fact(struct conn_table *t, struct conn_session *s, const struct
 			exec_nested(t, s, f->head, f);
 		break;
 	case DBF_FACT_NESTED: fact_nested(s, f); break;
-	case DBF_FACT_REPLY: reply_begin(t, s, f->head, f->bytes, f->len, f->ts); break;
+	case DBF_FACT_REPLY: fact_reply(t, s, f); break;
 	case DBF_FACT_REPLY_MORE: reply_more(t, s, f->bytes, f->len, f->ts); break;
 	case DBF_FACT_ERROR: fact_error(t, s, f); break;
 	case DBF_FACT_VERDICT: fact_verdict(t, s, f); break;

@@ -151,7 +151,8 @@ struct conn_stmt {
 	bool closes_xact; /* the only statement of an implicit transaction */
 	bool xact_committed;
 	uint64_t xid; /* the first that was assigned in it; 0 none, or not its own */
-	uint64_t bytes_in, bytes_out; /* on the wire, message headers included; 0 where that is not seen */
+	uint64_t bytes_in, bytes_out; /* message headers included; 0 where that is not seen */
+	uint64_t request_ns, response_ns; /* of vantage server: when they were on the wire; 0 not seen */
 };
 
 struct conn_xact {
@@ -245,6 +246,10 @@ struct conn_counters {
 struct conn_table *conn_table_new(const struct conn_ops *ops, void *ctx);
 void conn_table_free(struct conn_table *t);
 
+struct dbf_wire_mark;
+/* DBF_WIRE_MARKS of them, which the kernel side writes. Borrowed: as long as the table lives. */
+void conn_table_set_marks(struct conn_table *t, const struct dbf_wire_mark *marks);
+
 /* One ring record. Whatever it holds, the table stays sound; what makes no sense is counted. */
 void conn_table_feed(struct conn_table *t, const void *record, size_t len);
 
@@ -254,6 +259,8 @@ typedef bool (*conn_text_fn)(void *ctx, const struct conn_stmt *stmt);
  * that is not known. The statement is valid during the call.
  */
 bool conn_wire_each_prepared(struct conn_table *t, struct conn_session *s, conn_text_fn fn, void *ctx);
+/* Grows whenever one of them that has a name is not there any more. */
+uint64_t conn_wire_prepared_gone(const struct conn_session *s);
 
 /* Its text means the same in every client_encoding. */
 bool conn_is_ascii(const struct conn_stmt *stmt);

@@ -7,6 +7,22 @@
 
 #include <string.h>
 
+#define MESSAGE_HEAD 5 /* type and length */
+
+void reply_count(struct conn_state *cs, const struct dbf_reply *r, uint32_t other)
+{
+	cs->out_bytes += MESSAGE_HEAD + (uint64_t)r->length + r->row_bytes + MESSAGE_HEAD * (uint64_t)r->rows + other;
+}
+
+/* What was told since the statement before is about @st, which may be NULL. */
+static void take_bytes(struct conn_state *cs, struct stmt *st)
+{
+	if (!st)
+		return;
+	st->pub.bytes_out += cs->out_bytes;
+	cs->out_bytes = 0;
+}
+
 /* The statement that the next completion or error belongs to: a simple query's, else the oldest
  * Execute not done. */
 static struct stmt *reply_target(struct conn_state *cs)
@@ -75,6 +91,7 @@ static void reply_complete(struct conn_table *t, struct conn_session *s, uint64_
 	if (st->pub.missing & 1U << CONN_MISSING_SUSPENDED && !rows_known)
 		st->pub.rows += cs->reply.rows;
 	stmt_add_part(st, tag, rows, rows_known);
+	take_bytes(cs, st);
 	st->pub.end_ns = ts;
 	if (st->pub.form != CONN_SIMPLE)
 		st->state = STMT_DONE;
@@ -152,6 +169,7 @@ static void reply_error(struct conn_table *t, struct conn_session *s, uint64_t t
 	}
 	if (!st && reply_take_parsed(t, s))
 		st = reply_target(cs);
+	take_bytes(cs, st);
 	if (st)
 		reply_fail(st, &e, ts);
 }
@@ -191,6 +209,7 @@ static void reply_suspended(struct conn_table *t, struct conn_session *s)
 	struct stmt *st = reply_execute(t, s);
 
 	if (st && st->state == STMT_RUNNING) {
+		take_bytes(cs, st);
 		if (st->runs)
 			st->runs--;
 		if (!st->runs)
@@ -255,6 +274,7 @@ static void reply_done(struct conn_table *t, struct conn_session *s, uint64_t ts
 		st = reply_target(cs);
 		if (st && st->pub.form == CONN_FASTPATH) {
 			stmt_add_part(st, "FUNCTION CALL", 0, false);
+			take_bytes(cs, st);
 			st->pub.end_ns = ts;
 			st->state = STMT_DONE;
 		}
@@ -273,7 +293,11 @@ static void reply_done(struct conn_table *t, struct conn_session *s, uint64_t ts
 	case 's': reply_suspended(t, s); break;
 	case 'R': reply_auth(t, s); break;
 	case 'S': reply_parameter(s); break;
-	case 'Z': stmt_end_cycle(t, s, cs->reply_len ? cs->reply_buf[0] : 'I', ts); break;
+	case 'Z':
+		take_bytes(cs, cs->top_cnt ? cs->tops[cs->top_cnt - 1] : NULL);
+		cs->out_bytes = 0;
+		stmt_end_cycle(t, s, cs->reply_len ? cs->reply_buf[0] : 'I', ts);
+		break;
 	}
 }
 

@@ -5,6 +5,7 @@
 #define DBFENCE_CONN_STATE_H
 
 #include "conn/conn.h"
+#include "conn/marks.h"
 #include "core/limits.h"
 #include "proto/pgwire.h"
 
@@ -79,6 +80,10 @@ struct conn_state {
 	bool recent;	  /* fed since the eviction's hand passed */
 	uint64_t last_ts; /* of any fact */
 	uint32_t lost_batches, lost_execs;
+	uint64_t out_bytes; /* told to the client, and no statement's yet */
+	uint32_t tcp_read;  /* where its connection had been read when it was ready last */
+	uint64_t tcp_ns;    /* and when that was; 0 not known */
+	struct marks_turn turn;
 	struct conn_wire *wire; /* owned by a session of the wire; borrowed by the server's session that it is seen as */
 	struct peer *client;	/* its client's process, counted there */
 };
@@ -93,6 +98,7 @@ struct conn_table {
 	struct conn_counters counters;
 	struct pgwire_pool wire_pool;
 	struct peers *peers; /* owned */
+	const struct dbf_wire_mark *marks; /* borrowed; NULL when there are none */
 	struct conn_wire *opaque_first, *opaque_last; /* connections that wait to be said opaque */
 };
 
@@ -156,6 +162,8 @@ void outcome_decide(struct stmt *st, bool session_end);
 void outcome_decide_nested(struct stmt *st, const struct stmt *top);
 
 /* reply.c */
+/* Bytes of @r, a server vantage's, and of what was told since the reply before: @other are of messages nobody looks at. */
+void reply_count(struct conn_state *cs, const struct dbf_reply *r, uint32_t other);
 void reply_begin(struct conn_table *t, struct conn_session *s, const struct dbf_reply *r,
 		 const char *bytes, size_t len, uint64_t ts);
 void reply_more(struct conn_table *t, struct conn_session *s, const char *bytes, size_t len,

@@ -563,8 +563,18 @@ struct ending { /* of a cycle */
 	bool xact_ends;
 	bool alone; /* the only record of an implicit transaction: needs no transaction record */
 	bool split; /* transactions ended within */
+	bool only;  /* it has one record: what the wire knows of the cycle is about it */
 	int fate;
 };
+
+static void take_turn(struct stmt *st, const struct marks_turn *turn)
+{
+	if (st->pub.missing & (1U << CONN_MISSING_GAP | 1U << CONN_MISSING_SUSPENDED))
+		return;
+	st->pub.bytes_in = turn->bytes_in;
+	st->pub.request_ns = turn->request_ns;
+	st->pub.response_ns = turn->response_ns;
+}
 
 static void end_record(struct conn_table *t, struct conn_session *s, struct stmt *st,
 		       struct ending *e)
@@ -586,6 +596,8 @@ static void end_record(struct conn_table *t, struct conn_session *s, struct stmt
 	st->pub.xact_committed = e->fate == CONN_XACT_COMMITTED;
 	st->pub.xid = st->pub.xact == number ? cs->xact.xid : 0;
 	outcome_decide(st, !e->status);
+	if (e->only)
+		take_turn(st, &cs->turn);
 	hand_out(t, st);
 	if (cs->xact_open && !(e->xact_ends && st == e->last) && xact_ended_by(&st->pub, &fate)) {
 		xact_end(t, s, st->pub.end_ns, fate);
@@ -659,6 +671,7 @@ void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, u
 			records++;
 			e.last = cs->tops[i];
 		}
+	e.only = records == 1 && s->vantage == CONN_SERVER;
 	e.xact_ends = cs->xact_open && status != 'T' && status != 'E';
 	e.fate = e.xact_ends && !background ? xact_fate(cs, status) : CONN_XACT_UNKNOWN;
 	e.alone = e.xact_ends && cs->xact_implicit && records == 1 && !cs->xact.statements &&
@@ -680,6 +693,7 @@ void stmt_end_cycle(struct conn_table *t, struct conn_session *s, char status, u
 	cs->lost = 0;
 	cs->cycle_failed = false;
 	cs->gap = false;
+	cs->turn = (struct marks_turn){ 0 };
 	cs->last_status = status;
 }
 
@@ -693,6 +707,8 @@ void stmt_mark_gap(struct conn_session *s)
 
 	cs->gap = true;
 	cs->reply_open = false;
+	cs->out_bytes = cs->tcp_ns = 0;
+	cs->turn = (struct marks_turn){ 0 };
 	cs->text_target = cs->text_check = NULL;
 	cs->judged = NULL;
 	for (unsigned i = 0; i < cs->top_cnt; i++) {

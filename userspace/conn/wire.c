@@ -431,6 +431,24 @@ static const struct pgwire_ops protocol_ops = { .startup = on_startup, .run = on
 
 /* --- items ----------------------------------------------------------------------------------------------- */
 
+/* What it said of itself at its start may be old, and what it is now nobody has told. */
+static void forget_parameters(struct conn_session *s)
+{
+	s->application[0] = s->info.application[0] = '\0';
+}
+
+/* A session that another reader was told of begins for this one. */
+static void item_again(struct conn_wire *w, const struct wire_item *item)
+{
+	if (!w->protocol || !w->joined || w->session->info.user[0])
+		return;
+	pgwire_began(w->protocol, (const char *)item->bytes, item->head.captured);
+	if (w->changed)
+		forget_parameters(w->session);
+	if (w->told)
+		w->table->ops.client(w->table->ctx, w->session);
+}
+
 static void item_open(struct conn_wire *w, const struct wire_item *item)
 {
 	struct conn_session *s = w->session;
@@ -444,6 +462,10 @@ static void item_open(struct conn_wire *w, const struct wire_item *item)
 	for (int dir = DBF_WIRE_CLIENT; w->protocol && w->joined && dir <= DBF_WIRE_SERVER; dir++)
 		if (!(open.synced & 1 << dir) && !w->dirs[dir].seen)
 			pgwire_unframed(w->protocol, dir);
+	if (w->joined && open.changed && !w->changed) {
+		w->changed = true;
+		forget_parameters(s);
+	}
 	s->known |= w->joined;
 	s->info.transport = DBF_TRANSPORT_TCP;
 	set_addresses(w, s);
@@ -553,6 +575,7 @@ static bool take(struct conn_wire *w, const struct dbf_wire *r, const struct wir
 	switch (item->head.type) {
 	case DBF_WIRE_OPEN: item_open(w, item); return true;
 	case DBF_WIRE_WHO: item_who(w, dir, item); return true;
+	case DBF_WIRE_AGAIN: item_again(w, item); return true;
 	case DBF_WIRE_OPAQUE: opaque_begin(w, item->head.length, r->ts); return true;
 	case DBF_WIRE_CLOSE: return item_close(w, dir, item, r->ts);
 	default: break;

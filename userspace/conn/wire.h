@@ -5,7 +5,8 @@
  *
  * One execution, one record. When the process at the server's end is a session of the server vantage, that session's
  * records stand, and the connection makes none; it lends the session what only it knows: the client's process behind an
- * address that was translated, and what each end's address looks like to the other. Which of the two is seen first does not matter, because nothing of a
+ * address that was translated, what each end's address looks like to the other, and through marks.c the times and bytes of
+ * its requests. Which of the two is seen first does not matter, because nothing of a
  * connection is told before its server's ReadyForQuery, and then it is settled: a backend's own facts are in the ring
  * before the reply that ends its cycle is sent (they are sent from the function that sends it), and a connection's
  * statements are handed out by that reply. So at ReadyForQuery either the backend's session is known, and all that was
@@ -14,6 +15,9 @@
  * seen later, its connection ends there ("seen at the server").
  * What is encrypted has no ReadyForQuery: with the server's end on this node it is told after two seconds, by when a
  * backend has said who it is, or when the connection ends.
+ *
+ * A connection that another reader was told of before opens again, with its start-up message (DBF_WIRE_AGAIN): whose it is
+ * stays known. What it calls itself is forgotten when parameters changed since, for it may be among them.
  *
  * The client's address is the client's own, the server's the server's own, as far as each end is on this node; where the
  * other end sees another, that is kept beside it.
@@ -64,6 +68,7 @@ struct conn_wire {
 	bool cancels;	/* it only asked to cancel */
 	bool opaque, opaque_waits;
 	bool gap;	/* not told yet */
+	bool changed;	/* parameters were, before this reader */
 	bool utf8, strings_known;
 	const char *opaque_reason;
 	uint32_t gap_records, gap_execs;

@@ -147,3 +147,10 @@ bool conn_wire_each_prepared(struct conn_table *t, struct conn_session *s, conn_
 	(void)t;
 	return w && w->protocol && pgwire_each_text(w->protocol, on_prepared, &p);
 }
+
+uint64_t conn_wire_prepared_gone(const struct conn_session *s)
+{
+	const struct conn_wire *w = s->vantage == CONN_WIRE ? s->state->wire : NULL;
+
+	return w && w->protocol ? pgwire_gone(w->protocol) : 0;
+}

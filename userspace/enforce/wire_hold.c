@@ -17,16 +17,24 @@ uint32_t wire_hold_name(char *to, const char *rule)
 	return (uint32_t)len;
 }
 
-static bool move(struct dbf_wire_hold *slot, uint32_t seq, enum dbf_wire_hold_state to, enum dbf_resolver by)
+/* What is written before the swap is this resolver's own, and nobody's unless it wins. */
+static bool decide(struct dbf_wire_hold *slot, uint32_t seq, enum dbf_wire_hold_state to, const char *name,
+		   enum dbf_resolver by)
 {
 	uint64_t held = DBF_STATE(seq, DBF_WIRE_HOLD);
 
-	if (!__atomic_compare_exchange_n(&slot->state, &held, DBF_STATE(seq, to), false, __ATOMIC_ACQ_REL,
-					 __ATOMIC_ACQUIRE))
-		return false;
-	slot->resolver = by;
-	__atomic_store_n(&slot->resolved_ns, clock_mono_ns(), __ATOMIC_RELEASE);
-	return true;
+	__atomic_store_n(&slot->decided_ns[by], clock_mono_ns(), __ATOMIC_RELAXED);
+	if (by == DBF_BY_KEEPER)
+		slot->name_len[DBF_WIRE_NAME_JUDGED] = (uint8_t)wire_hold_name(slot->name[DBF_WIRE_NAME_JUDGED], name);
+	return __atomic_compare_exchange_n(&slot->state, &held, DBF_WIRE_STATE(seq, by, to), false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_ACQUIRE);
+}
+
+uint64_t wire_hold_decided_ns(const struct dbf_wire_hold *copy)
+{
+	uint32_t by = DBF_WIRE_BY(copy->state);
+
+	return by > DBF_BY_NONE && by < DBF_BY_MAX ? copy->decided_ns[by] : 0;
 }
 
 int wire_hold_end(struct dbf_wire_hold *slots, uint32_t index, uint32_t seq, enum dbf_wire_hold_state to,
@@ -35,16 +43,15 @@ int wire_hold_end(struct dbf_wire_hold *slots, uint32_t index, uint32_t seq, enu
 	struct dbf_wire_hold *slot;
 
 	if (index >= DBF_WIRE_HOLD_SLOTS ||
-	    (to != DBF_WIRE_ALLOW && to != DBF_WIRE_REWRITE && to != DBF_WIRE_KILL))
+	    by <= DBF_BY_NONE || by >= DBF_BY_MAX || (to != DBF_WIRE_ALLOW && to != DBF_WIRE_REWRITE && to != DBF_WIRE_KILL))
 		return -EINVAL;
 	slot = &slots[index];
 	if (__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) != DBF_STATE(seq, DBF_WIRE_HOLD))
 		return -EALREADY;
-	slot->name_len = (uint8_t)wire_hold_name(slot->name, name);
-	return move(slot, seq, to, by) ? 0 : -EALREADY;
+	return decide(slot, seq, to, name, by) ? 0 : -EALREADY;
 }
 
-/* Its fields are written while it is CLAIMED, and each statement has its own sequence number. */
+/* Its fields are written while it is CLAIMED, or by who decides for itself, and each statement has its own sequence number. */
 bool wire_hold_read(const struct dbf_wire_hold *slot, struct dbf_wire_hold *copy)
 {
 	uint64_t state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
@@ -71,8 +78,8 @@ unsigned wire_hold_end_overdue(struct dbf_wire_hold *slots, unsigned cnt, uint64
 		if (now_ns <= slots[i].deadline_ns)
 			(*held)++;
 		else
-			ended += move(&slots[i], DBF_STATE_SEQ(state),
-				      slots[i].fail_closed ? DBF_WIRE_REWRITE : DBF_WIRE_ALLOW, by);
+			ended += decide(&slots[i], DBF_STATE_SEQ(state),
+					slots[i].fail_closed ? DBF_WIRE_REWRITE : DBF_WIRE_ALLOW, NULL, by);
 	}
 	return ended;
 }

@@ -15,7 +15,7 @@
 /*
  * Decide slot @index of @slots (DBF_WIRE_HOLD_SLOTS of them) if it still is held with sequence @seq: @to is
  * DBF_WIRE_ALLOW, DBF_WIRE_REWRITE or DBF_WIRE_KILL. @name, which may be NULL, is what the client reads of the rule: cut,
- * and what is no letter or digit becomes '_'. Called by one process at a time. 0, -EALREADY when it is not held any
+ * and what is no letter or digit becomes '_'; only the keeper's is kept. @by is one process at a time. 0, -EALREADY when it is not held any
  * more, -EINVAL.
  */
 int wire_hold_end(struct dbf_wire_hold *slots, uint32_t index, uint32_t seq, enum dbf_wire_hold_state to,
@@ -29,6 +29,9 @@ uint32_t wire_hold_name(char *to, const char *rule);
  * look again later.
  */
 bool wire_hold_read(const struct dbf_wire_hold *slot, struct dbf_wire_hold *copy);
+
+/* When the statement in @copy was decided, by whoever won; 0 while it is held. */
+uint64_t wire_hold_decided_ns(const struct dbf_wire_hold *copy);
 
 /* By its fail mode whatever is held and overdue at @now_ns. Returns how many; *held counts those that remain. */
 unsigned wire_hold_end_overdue(struct dbf_wire_hold *slots, unsigned cnt, uint64_t now_ns, enum dbf_resolver by,

@@ -139,6 +139,7 @@ static int load_once(struct kernel *k, const struct kernel_opts *opts, struct er
 		mark = (uint32_t)clock_mono_ns();
 	k->skel->rodata->cfg_keep_mark = KEEP_MARK | (mark & KEEP_MARK_RANDOM);
 	k->skel->rodata->cfg_server_vantage = !opts->no_server;
+	k->skel->rodata->cfg_wire_vantage = !opts->no_wire;
 	bpf_program__set_autoload(k->skel->progs.wire_egress, !opts->no_wire);
 	bpf_program__set_autoload(k->skel->progs.wire_ingress, !opts->no_wire);
 	bpf_program__set_autoload(k->skel->progs.wire_closed, !opts->no_wire);
@@ -285,7 +286,8 @@ struct kernel *kernel_open(const struct kernel_opts *opts, struct err *err)
 	k->doorbell = pinned_map(bpf_map__fd(k->skel->maps.doorbells), sizeof(*k->doorbell));
 	k->wire_holds = pinned_map(bpf_map__fd(k->skel->maps.wire_holds),
 				   DBF_WIRE_HOLD_SLOTS * sizeof(*k->wire_holds));
-	if (!k->vitals || !k->holds || !k->doorbell || !k->wire_holds) {
+	k->marks = pinned_map_read(bpf_map__fd(k->skel->maps.wire_marks), DBF_WIRE_MARKS * sizeof(*k->marks));
+	if (!k->vitals || !k->holds || !k->doorbell || !k->wire_holds || !k->marks) {
 		rc = err_set(err, -errno, "cannot map the shared pages: %s", strerror(errno));
 		goto fail;
 	}
@@ -332,6 +334,8 @@ void kernel_close(struct kernel *k, enum kernel_end end)
 		munmap(k->doorbell, sizeof(*k->doorbell));
 	if (k->wire_holds)
 		munmap(k->wire_holds, DBF_WIRE_HOLD_SLOTS * sizeof(*k->wire_holds));
+	if (k->marks)
+		munmap((void *)(uintptr_t)k->marks, DBF_WIRE_MARKS * sizeof(*k->marks));
 	dbfence_bpf__destroy(k->skel);
 	free(k);
 }
@@ -488,6 +492,11 @@ int kernel_put_vouch(struct kernel *k, uint64_t conn, uint32_t policy_gen)
 struct dbf_doorbell *kernel_doorbell(const struct kernel *k)
 {
 	return k->doorbell;
+}
+
+const struct dbf_wire_mark *kernel_marks(const struct kernel *k)
+{
+	return k->marks;
 }
 
 const struct dbf_vitals *kernel_drop_pages(const struct kernel *k)

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "core/err.h"
+#include "dbfence/abi/wire.h"
 #include "dbfence/abi/wire_hold.h"
 #include "loader/discover.h"
 #include "loader/tcp_seed.h"
@@ -132,6 +133,8 @@ struct dbf_hold_slot *kernel_holds(const struct kernel *k);
  */
 const struct dbf_vitals *kernel_drop_pages(const struct kernel *k);
 struct dbf_doorbell *kernel_doorbell(const struct kernel *k);
+/* What the wire marks, mapped so that it can never become writable. */
+const struct dbf_wire_mark *kernel_marks(const struct kernel *k);
 struct dbf_wire_hold *kernel_wire_holds(const struct kernel *k); /* DBF_WIRE_HOLD_SLOTS of them */
 int kernel_rewriter(const struct kernel *k);	 /* the program that changes what is denied at a device */
 int kernel_handback(const struct kernel *k);	 /* the program that hands back what was kept at a server's socket */

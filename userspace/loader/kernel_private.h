@@ -31,6 +31,7 @@ struct kernel {
 	struct dbf_vitals *vitals;
 	struct dbf_hold_slot *holds;
 	struct dbf_doorbell *doorbell;
+	const struct dbf_wire_mark *marks;
 	struct dbf_wire_hold *wire_holds;
 	struct bpf_link *tracepoints[TRACEPOINTS];
 	struct bpf_link *wire[WIRE_PROGRAMS];

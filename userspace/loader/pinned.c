@@ -82,13 +82,22 @@ size_t pinned_ring_bytes(const char *pin_dir)
 	return info.max_entries;
 }
 
-void *pinned_map(int fd, size_t len)
+static void *map_pages(int fd, size_t len, int prot)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	void *p = mmap(NULL, (len + page - 1) & ~(page - 1), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		       0);
+	void *p = mmap(NULL, (len + page - 1) & ~(page - 1), prot, MAP_SHARED, fd, 0);
 
 	return p == MAP_FAILED ? NULL : p;
+}
+
+void *pinned_map(int fd, size_t len)
+{
+	return map_pages(fd, len, PROT_READ | PROT_WRITE);
+}
+
+const void *pinned_map_read(int fd, size_t len)
+{
+	return map_pages(fd, len, PROT_READ);
 }
 
 /* A daemon before this one may have had another number of slots. */

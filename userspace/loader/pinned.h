@@ -21,6 +21,8 @@ uint32_t pinned_instance(const char *pin_dir);
 size_t pinned_ring_bytes(const char *pin_dir);
 /* Map the shared page of a map, writable. NULL with errno. */
 void *pinned_map(int fd, size_t len);
+/* The same, so that the mapping can never become writable. */
+const void *pinned_map_read(int fd, size_t len);
 /* Unlink everything in @dir, then @dir; *removed counts. Errors show in what is left. */
 void pinned_remove_dir(const char *dir, unsigned *removed);
 /* The same for every links-N but @spare (a path, may be NULL). */

@@ -113,6 +113,8 @@ struct pgwire;
 /* @pool, @ops and @ctx are borrowed. @joined: it was there before us. NULL when memory is out. */
 struct pgwire *pgwire_new(struct pgwire_pool *pool, const struct pgwire_ops *ops, void *ctx, bool joined);
 void pgwire_free(struct pgwire *w);
+/* Of a joined one: how its start-up message was, the code first. Calls ->startup(), unless that is no session's. */
+void pgwire_began(struct pgwire *w, const char *bytes, size_t len);
 
 /*
  * One message of direction @dir: its type as the protocol has it, or DBF_WIRE_STARTUP, DBF_WIRE_ANSWER; 'D' and 'd' are
@@ -154,6 +156,8 @@ typedef bool (*pgwire_text_fn)(void *ctx, const struct pgwire_run *run);
  * never did, and no name can exist that is not known.
  */
 bool pgwire_each_text(const struct pgwire *w, pgwire_text_fn fn, void *ctx);
+/* How often a named statement went, or got another text: as long as it does not grow, every named text is still there. */
+uint64_t pgwire_gone(const struct pgwire *w);
 
 /* Nothing is outstanding that replies could belong to. */
 bool pgwire_idle(const struct pgwire *w);

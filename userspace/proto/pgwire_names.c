@@ -96,7 +96,8 @@ struct pgwire_name *pgwire_names_find(const struct pgwire_names *names, const ch
 /* Without memory for more buckets the lists get longer. */
 static bool grow(struct pgwire_names *names)
 {
-	struct pgwire_names more = { .size = names->size ? 2 * names->size : FIRST_BUCKETS, .cnt = names->cnt };
+	struct pgwire_names more = { .size = names->size ? 2 * names->size : FIRST_BUCKETS, .cnt = names->cnt,
+				     .gone = names->gone };
 
 	if (names->cnt < names->size)
 		return true;
@@ -155,6 +156,7 @@ bool pgwire_names_set(struct pgwire_names *names, struct pgwire_share *share, co
 		n = add(names, share, name);
 	if (!n)
 		return false;
+	names->gone += n->text && n->name[0];
 	pgwire_text_ref(text);
 	pgwire_text_drop(share, n->text);
 	n->text = text;
@@ -170,6 +172,7 @@ static void drop(struct pgwire_names *names, struct pgwire_share *share, struct 
 	struct pgwire_name *n = *at;
 
 	*at = n->next;
+	names->gone += n->name[0] != '\0';
 	pgwire_text_drop(share, n->text);
 	free(n);
 	names->cnt--;
@@ -192,7 +195,7 @@ void pgwire_names_clear(struct pgwire_names *names, struct pgwire_share *share)
 			drop(names, share, &names->buckets[i]);
 	if (names->size > FIRST_BUCKETS) {
 		free(names->buckets);
-		*names = (struct pgwire_names){ 0 };
+		*names = (struct pgwire_names){ .gone = names->gone };
 	}
 }
 

@@ -29,6 +29,7 @@ struct pgwire_name {
 struct pgwire_names {
 	struct pgwire_name **buckets; /* owned */
 	unsigned size, cnt;	      /* size: 0 or a power of two */
+	uint64_t gone;		      /* texts that a name (not the empty one) stood for, and does no more */
 };
 
 /* What a connection keeps, and what all of them do. */

@@ -181,13 +181,12 @@ static bool is_true(const char *v, size_t len)
 	       (len == 2 && !strncasecmp(v, "on", len)) || (len == 1 && *v == '1');
 }
 
-static void read_parameters(const struct assembly *m, struct pgwire_startup *s)
+static void read_parameters(const char *bytes, size_t len, struct pgwire_startup *s)
 {
 	const char *key, *value;
 	size_t at = 4, key_len, value_len;
 
-	while (take_string(m->buf, m->len, &at, &key, &key_len) && key_len &&
-	       take_string(m->buf, m->len, &at, &value, &value_len)) {
+	while (take_string(bytes, len, &at, &key, &key_len) && key_len && take_string(bytes, len, &at, &value, &value_len)) {
 		if (!strcmp(key, "user"))
 			copy_value(s->user, value, value_len);
 		else if (!strcmp(key, "database"))
@@ -214,7 +213,7 @@ static void read_startup(struct pgwire *w, const struct assembly *m)
 		s.cancel_pid = read_u32(m, 4);
 	} else if (code >> 16 == 3) {
 		s.kind = PGWIRE_SESSION;
-		read_parameters(m, &s);
+		read_parameters(m->buf, m->len, &s);
 		w->started = true;
 		w->replication = s.replication;
 		if (!enqueue(w, PGWIRE_OP_STARTUP, m, &none))
@@ -222,6 +221,17 @@ static void read_startup(struct pgwire *w, const struct assembly *m)
 	} else {
 		return;
 	}
+	w->ops->startup(w->ctx, &s);
+}
+
+void pgwire_began(struct pgwire *w, const char *bytes, size_t len)
+{
+	struct pgwire_startup s = { .kind = PGWIRE_SESSION };
+
+	if (len < 4 || bytes[0] || bytes[1] != 3)
+		return;
+	read_parameters(bytes, len, &s);
+	w->replication = s.replication;
 	w->ops->startup(w->ctx, &s);
 }
 
@@ -354,6 +364,11 @@ void pgwire_mark(struct pgwire *w, uint64_t mark)
 {
 	if (w->tail)
 		w->tail->mark = mark;
+}
+
+uint64_t pgwire_gone(const struct pgwire *w)
+{
+	return w->statements.gone;
 }
 
 bool pgwire_each_text(const struct pgwire *w, pgwire_text_fn fn, void *ctx)

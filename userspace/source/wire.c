@@ -34,6 +34,7 @@ static size_t least(const struct dbf_wire_item *item)
 	case DBF_WIRE_OPEN: return sizeof(struct dbf_wire_open);
 	case DBF_WIRE_WHO: return sizeof(struct dbf_wire_who);
 	case DBF_WIRE_VERDICT: return sizeof(struct dbf_verdict);
+	case DBF_WIRE_AGAIN: return 4;
 	default: return 0;
 	}
 }

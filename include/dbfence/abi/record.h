@@ -53,7 +53,7 @@ enum dbf_fact_kind {
 	DBF_FACT_TEXT,		/* more bytes of the text before */
 	DBF_FACT_EXEC,		/* struct dbf_exec, text unless it is the parsed one */
 	DBF_FACT_NESTED,	/* struct dbf_nested: what was folded; arg 1: its rows are not known, it did not end */
-	DBF_FACT_REPLY,		/* struct dbf_reply, message bytes */
+	DBF_FACT_REPLY,		/* struct dbf_reply, message bytes; arg: bytes of messages before it that are neither rows nor told, and since the reply before */
 	DBF_FACT_REPLY_MORE,	/* more bytes of the message before */
 	DBF_FACT_ERROR,		/* struct dbf_error, text when it is not known yet */
 	DBF_FACT_XID,		/* arg: transaction id */
@@ -160,7 +160,12 @@ struct dbf_reply {
 	dbf_u32 length;		/* of its payload */
 	dbf_u32 captured;
 	dbf_u32 rows;		/* DataRow and CopyData messages since the reply before */
-	dbf_u64 row_bytes;
+	dbf_u64 row_bytes;	/* of ReadyForQuery, before which there are none: struct dbf_tcp_at, 0 where it is not known */
+};
+
+struct dbf_tcp_at {		/* of the server's socket, as sequence numbers */
+	dbf_u32 read;		/* all before this was taken by the server */
+	dbf_u32 written;	/* with the bytes that are written now: where they end on the wire, if they go there as they are */
 };
 
 struct dbf_error {
@@ -218,6 +223,7 @@ DBF_ASSERT_SIZE(dbf_text, 24);
 DBF_ASSERT_SIZE(dbf_exec, 104);
 DBF_ASSERT_SIZE(dbf_nested, 32);
 DBF_ASSERT_SIZE(dbf_reply, 24);
+DBF_ASSERT_SIZE(dbf_tcp_at, 8);
 DBF_ASSERT_SIZE(dbf_error, 32);
 DBF_ASSERT_SIZE(dbf_verdict, 64);
 

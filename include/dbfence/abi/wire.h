@@ -49,6 +49,7 @@ enum dbf_wire_type {
 	DBF_WIRE_DOUBT,		/* these bytes came twice before TCP took them: what stands in the items before and behind may differ */
 	DBF_WIRE_CLOSE,		/* the end that saw it has no socket any more; ->length: 1 in order, 2 by a reset or an error */
 	DBF_WIRE_VERDICT,	/* struct dbf_verdict: about the message before; without a gate: how a hold ended */
+	DBF_WIRE_AGAIN,		/* the start-up message as it was, for a reader that was not told: as in STARTUP; of either direction */
 	DBF_WIRE_TYPE_MAX
 };
 
@@ -85,7 +86,8 @@ struct dbf_wire_open {
 	dbf_u8 end;		/* enum dbf_wire_dir: which end this is */
 	dbf_u8 joined;		/* it was there before the programs, or before this reader */
 	dbf_u8 synced;		/* 1 << enum dbf_wire_dir: the framing of that direction is known; else RESYNC tells when */
-	dbf_u8 pad[5];
+	dbf_u8 changed;		/* parameters were told since the session began: what its start-up said of them may be old */
+	dbf_u8 pad[4];
 };
 
 struct dbf_wire_who {
@@ -96,8 +98,39 @@ struct dbf_wire_who {
 	char comm[16];
 };
 
+/*
+ * Of a connection that the server vantage sees, no message is told: the wire leaves marks, in an array that the reader maps.
+ * A mark stands where a request ends in its client's sequence numbers, or a packet in its server's; the server vantage says
+ * how far it has read and written when it is ready (struct dbf_tcp_at), and there the reader looks. A newer mark takes an older
+ * one's place. Nobody waits for anybody: a mark that is being written, or another's, does not fit its name.
+ */
+#define DBF_WIRE_MARKS 16384
+
+struct dbf_wire_mark {
+	dbf_u64 check;		/* name ^ ns ^ info */
+	dbf_u64 ns;		/* CLOCK_MONOTONIC: of a request, its first packet's; of a server's packet, its own */
+	dbf_u64 info;		/* of a request: the sequence number of its first byte, and DBF_WIRE_MARK_COPY */
+};
+
+#define DBF_WIRE_MARK_COPY (1ULL << 32)	/* it holds copy data: it may belong to the request before it */
+
+/* Of what ends at @seq in that direction of that connection. Never 0. */
+static inline dbf_u64 dbf_wire_mark_name(dbf_u64 conn, dbf_u32 dir, dbf_u32 seq)
+{
+	dbf_u64 h = (conn ^ ((dbf_u64)seq << 1 | dir)) * 0x9e3779b97f4a7c15ULL;
+
+	h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9ULL;
+	return (h ^ h >> 32) | 1;
+}
+
+static inline dbf_u32 dbf_wire_mark_index(dbf_u64 name)
+{
+	return (dbf_u32)(name >> 8) & (DBF_WIRE_MARKS - 1);
+}
+
 #define DBF_WIRE_BIND_BYTES 512		/* of a Bind: its names; never its values */
 #define DBF_WIRE_MESSAGE_BYTES 512	/* of a kept message that holds no statement */
+#define DBF_WIRE_AGAIN_BYTES 512	/* a longer start-up message is not told again */
 #define DBF_WIRE_STARTUP_BYTES 10000	/* PostgreSQL's MAX_STARTUP_PACKET_LENGTH, which does not count the length itself */
 
 DBF_ASSERT_SIZE(dbf_wire, 64);
@@ -105,5 +138,6 @@ DBF_ASSERT_SIZE(dbf_wire_item, 8);
 DBF_ASSERT_SIZE(dbf_wire_run, 8);
 DBF_ASSERT_SIZE(dbf_wire_open, 56);
 DBF_ASSERT_SIZE(dbf_wire_who, 40);
+DBF_ASSERT_SIZE(dbf_wire_mark, 24);
 
 #endif

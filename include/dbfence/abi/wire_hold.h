@@ -11,6 +11,11 @@
  *             │          └──(the client gave up)─▶ ABANDONED  never passes; free with the socket
  *             └─ REWRITE, KILL: decided when it was seen
  *
+ * Several may want to decide at once, and who loses must not spoil what the winner said. So the word also says who moved it
+ * (enum dbf_resolver, in its second byte), and each of them has a place of its own for when, and for the rule's name, which
+ * it writes before it tries: nobody reads the place of one who did not win. There is one of each, and it tries one word
+ * after the other; what it left of a try that failed, it writes anew before the next one.
+ *
  * A refused packet still stands in the sender's queue, so the packets of a socket are stopped until its slots are free:
  * a program may be detached only when every slot is.
  */
@@ -41,14 +46,21 @@ enum dbf_wire_deny {
 	DBF_WIRE_DENY_MAX
 };
 
+/* Whose name of the rule is meant: the program's, from when it saw the message, or the keeper's. */
+enum dbf_wire_name { DBF_WIRE_NAME_SEEN, DBF_WIRE_NAME_JUDGED, DBF_WIRE_NAMES };
+
+#define DBF_WIRE_STATE(seq, by, st) (DBF_STATE(seq, st) | (dbf_u64)(by) << 8)
+#define DBF_WIRE_BY(word) ((dbf_u32)((word) >> 8) & 0xff)
+#define DBF_WIRE_NAME_OF(word) (DBF_WIRE_BY(word) == DBF_BY_KEEPER ? DBF_WIRE_NAME_JUDGED : DBF_WIRE_NAME_SEEN)
+
 struct dbf_wire_hold {
-	dbf_u64 state;		/* sequence << 32 | enum dbf_wire_hold_state */
+	dbf_u64 state;		/* sequence << 32 | enum dbf_resolver << 8 | enum dbf_wire_hold_state */
 	dbf_u64 cookie;		/* of the socket, as SO_COOKIE gives it */
 	dbf_u64 netns;		/* its network namespace, as SO_NETNS_COOKIE gives it */
 	dbf_u64 conn;		/* dbf_wire.conn */
 	dbf_u64 since_ns;
 	dbf_u64 deadline_ns;
-	dbf_u64 resolved_ns;
+	dbf_u64 decided_ns[DBF_BY_MAX];	/* when, by whom: see DBF_WIRE_BY() */
 	dbf_u32 start;		/* sequence number of the message, and of what is behind it */
 	dbf_u32 end;
 	dbf_u32 from;		/* of the first byte that is held: ->start, unless the head had gone */
@@ -57,12 +69,10 @@ struct dbf_wire_hold {
 	dbf_u8 deny;		/* enum dbf_wire_deny */
 	dbf_u8 fill;
 	dbf_u8 fail_closed;	/* what the deadline decides */
-	dbf_u8 name_len;	/* without the NUL */
 	dbf_u8 received;	/* at the server's socket: the packets come, and are kept */
-	dbf_u8 pad;
+	dbf_u8 name_len[DBF_WIRE_NAMES];	/* without the NUL */
 	dbf_u32 pid;		/* tgid of who sent it, 0 not known */
 	dbf_u32 identity_class;
-	dbf_u32 resolver;	/* enum dbf_resolver */
 	dbf_u32 ifindex;	/* the device it would leave by, when that has no rewriter; else 0 */
 	dbf_u32 refusals;	/* packets refused, passed to TC to be changed, changed there */
 	dbf_u32 passes;
@@ -72,8 +82,9 @@ struct dbf_wire_hold {
 	dbf_u8 remote_addr[16];
 	dbf_u16 local_port;
 	dbf_u16 remote_port;
-	char name[DBF_WIRE_NAME_BYTES];	/* letters, digits, '_'; by whoever decides, before the state */
+	char name[DBF_WIRE_NAMES][DBF_WIRE_NAME_BYTES];	/* letters, digits, '_'; see DBF_WIRE_NAME_OF() */
 	dbf_u32 kept;		/* index + 1 of its packets' copy; 0 none */
+	dbf_u32 pad;
 };
 
 /* What the program that hands kept packets back is told, in its context's cb. */
@@ -93,7 +104,7 @@ struct dbf_wire_device_key {
 	dbf_u32 pad;
 };
 
-DBF_ASSERT_SIZE(dbf_wire_hold, 184);
+DBF_ASSERT_SIZE(dbf_wire_hold, 248);
 DBF_ASSERT_SIZE(dbf_wire_gate, 40);
 DBF_ASSERT_SIZE(dbf_wire_device_key, 16);
 
