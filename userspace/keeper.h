@@ -112,7 +112,7 @@ struct keeper {
 	struct netdev *devices; /* owned; NULL while nothing is enforced on the wire */
 	struct socket_places *places; /* owned, as long */
 	uint64_t *handed_back_ns; /* owned, as long: by wire slot, when its packets were handed back last */
-	uint64_t devices_scanned_ns;
+	uint64_t devices_scanned_ns, wire_began_ns;
 
 	struct offers policies;
 	char policy_error[4096]; /* of the last load that failed; "" */

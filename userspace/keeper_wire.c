@@ -77,14 +77,19 @@ void keeper_wire_vouch(struct keeper *k, const struct msg_vouch *m)
 	kernel_put_vouch(k->kernel, m->conn, m->policy_gen);
 }
 
-/* Decided at a server's socket: what was lost on its way back goes again, and what cannot go ends. */
-static void look_at_received(struct keeper *k, uint32_t index, const struct dbf_wire_hold *slot, uint64_t since)
+/*
+ * Decided at a server's socket: what was lost on its way back goes again, and what cannot go ends. Before us there may have
+ * been nobody to hand it back.
+ */
+static void look_at_received(struct keeper *k, uint32_t index, const struct dbf_wire_hold *slot, uint64_t now, uint64_t since)
 {
 	enum dbf_wire_hold_state state = DBF_STATE_OF(slot->state);
 
+	if (since > now - k->wire_began_ns)
+		since = now - k->wire_began_ns;
 	if (state != DBF_WIRE_ALLOW && (since > NO_WAY_NS || (state == DBF_WIRE_KILL && !slot->kept)))
 		destroy(k, slot);
-	else if (slot->kept && clock_mono_ns() - k->handed_back_ns[index] > HAND_BACK_AGAIN_NS)
+	else if (slot->kept && now - k->handed_back_ns[index] > HAND_BACK_AGAIN_NS)
 		hand_back(k, index, DBF_STATE_SEQ(slot->state), slot->netns);
 }
 
@@ -100,7 +105,7 @@ static void look_at(struct keeper *k, uint32_t index, const struct dbf_wire_hold
 	if (state == DBF_WIRE_FREE || state == DBF_WIRE_HOLD)
 		return;
 	if (slot->received) {
-		look_at_received(k, index, slot, since);
+		look_at_received(k, index, slot, now, since);
 		return;
 	}
 	if (slot->passes)
@@ -162,7 +167,7 @@ int keeper_wire_enforce(struct keeper *k, struct err *err)
 		rc = err_set(err, -errno, "cannot watch the network devices: %s", strerror(errno));
 	else
 		rc = netdev_scan(k->devices, err);
-	k->devices_scanned_ns = clock_mono_ns();
+	k->devices_scanned_ns = k->wire_began_ns = clock_mono_ns();
 	if (!rc)
 		rc = keeper_watch_devices(k, netdev_fd(k->devices), err);
 	if (rc)
