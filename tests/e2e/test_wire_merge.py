@@ -15,6 +15,7 @@ from fakeserver import Fake  # noqa: E402
 from netns import World  # noqa: E402
 import oracle  # noqa: E402
 from pgwire import Connection  # noqa: E402
+from wirestop import policy  # noqa: E402
 
 VOLUME = int(os.environ.get("DBFENCE_E2E_EXECUTIONS", "20000")) // 10
 SETUP = "CREATE ROLE bench LOGIN SUPERUSER; CREATE TABLE pipeline_t (id int, v text);"
@@ -186,6 +187,22 @@ def what_is_answered_is_counted_where_the_wire_sees_nothing():
                 check(record.get("bytes_out") == read and "bytes_in" not in record and "wire" not in record,
                       f"{transport}: {field(record, 'statement.text', '')[:40]!r} {record.get('bytes_in')} "
                       f"{record.get('bytes_out')} {record.get('wire')}, not {read}")
+
+
+@case
+def denied_on_the_wire_before_its_backend_is_known():
+    """In one segment with the start-up packet. The backend gets another text, so the record is the connection's."""
+    with World("here") as world, Cluster(world=world) as cluster, Daemon({"p.yaml": policy()}) as daemon:
+        cluster.psql("CREATE TABLE stays ()")
+        behind, answers = Connection.message(b"Q", b"DROP TABLE stays\0"), []
+        for number in range(5):
+            with Connection(cluster, "tcp", application=f"early{number}", behind=behind) as conn:
+                answers.append(conn.read().sqlstate)
+        check(answers == ["42601"] * 5 and cluster.value("SELECT to_regclass('stays')") == "stays", f"{answers}")
+        daemon.settle()
+        found = [r for r in daemon.journal("statement") if field(r, "statement.text", "") == "DROP TABLE stays"]
+        got = sorted((r.get("application_name"), field(r, "decision.action"), "reject_sent" in r.get("evidence", ())) for r in found)
+        check(got == [(f"early{number}", "deny", True) for number in range(5)], f"{got}")
 
 
 @case

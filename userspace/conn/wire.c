@@ -221,7 +221,9 @@ static void merge(struct conn_wire *w, struct conn_session *server)
 			t->ops.session(t->ctx, w->session, CONN_CLOSE, "seen at the server");
 		t->counters.wire_merged++;
 		w->merged = true;
+		wire_verdict_part(w);
 		stop_reading(w);
+		wire_verdict_parted(w, w->session->state->last_ts);
 	}
 	if (server->state->wire)
 		server->state->wire->server = NULL;
@@ -256,6 +258,7 @@ void conn_wire_forget(struct conn_table *t, struct conn_session *s)
 	opaque_unlink(w);
 	peers_drop_wire(t->peers, w->server_peer, w);
 	pgwire_free(w->protocol);
+	stmt_drop(t, s, w->parting);
 	free(w->verdicts);
 	free(w);
 }
@@ -581,7 +584,7 @@ static bool take(struct conn_wire *w, const struct dbf_wire *r, const struct wir
 	default: break;
 	}
 	if (w->merged && item->head.type == DBF_WIRE_VERDICT)
-		wire_verdict_merged(w, item);
+		wire_verdict_merged(w, item, r->ts);
 	if (!w->protocol)
 		return true;
 	switch (item->head.type) {

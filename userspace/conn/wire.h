@@ -49,6 +49,7 @@ struct conn_wire_verdict {
 struct conn_wire {
 	struct conn_wire_verdict *verdicts; /* owned; NULL before the first. By mark */
 	uint64_t last_mark;
+	struct stmt *parting;	      /* owned: stopped before it was seen whose session it is, and not known yet how that ended */
 	struct conn_table *table;     /* borrowed */
 	struct conn_session *session; /* borrowed: the connection's own */
 	struct conn_session *server;  /* borrowed: the session that it is seen as, while that lives */

@@ -39,6 +39,15 @@ static void fill_verdict(struct conn_verdict *to, const struct dbf_verdict *v, u
 				     .signalled = v->how != DBF_HOW_HOLD && v->action > DBF_ACTION_ALLOW };
 }
 
+static void hold_ends(struct conn_verdict *to, const struct dbf_verdict *v)
+{
+	to->action = v->action;
+	to->resolver = v->why;
+	to->held_ns = v->deadline_ns > to->since_ns ? v->deadline_ns - to->since_ns : 0;
+	to->signalled = v->action == DBF_ACTION_DENY || v->action == DBF_ACTION_KILL;
+	to->withheld = v->action == DBF_ACTION_NONE || v->action == DBF_ACTION_KILL;
+}
+
 /* How a hold ended. */
 static void verdict_ends(struct conn_wire *w, const struct dbf_verdict *v)
 {
@@ -47,11 +56,7 @@ static void verdict_ends(struct conn_wire *w, const struct dbf_verdict *v)
 
 		if (!w->verdicts[i].mark || to->how != DBF_HOW_HOLD || to->slot != v->slot || to->slot_seq != v->slot_seq)
 			continue;
-		to->action = v->action;
-		to->resolver = v->why;
-		to->held_ns = v->deadline_ns > to->since_ns ? v->deadline_ns - to->since_ns : 0;
-		to->signalled = v->action == DBF_ACTION_DENY || v->action == DBF_ACTION_KILL;
-		to->withheld = v->action == DBF_ACTION_NONE || v->action == DBF_ACTION_KILL;
+		hold_ends(to, v);
 		if (to->withheld)
 			pgwire_withheld(w->protocol, w->verdicts[i].mark);
 		return;
@@ -107,12 +112,66 @@ void wire_verdict_item(struct conn_wire *w, const struct wire_item *item, uint64
 		ask(w, &run, &to->verdict);
 }
 
-void wire_verdict_merged(struct conn_wire *w, const struct wire_item *item)
+/* Nobody else has seen it as it was. Its answer is the other session's, and not looked for. */
+static void record_parting(struct conn_wire *w, uint64_t ts)
+{
+	struct conn_table *t = w->table;
+	struct conn_session *s = w->session;
+	struct stmt *st = w->parting;
+
+	w->parting = NULL;
+	if (!st->pub.verdict.signalled && !st->pub.verdict.withheld) {
+		stmt_drop(t, s, st);
+		return;
+	}
+	if (!w->told)
+		t->ops.session(t->ctx, s, w->joined ? CONN_FOUND : CONN_OPEN, NULL);
+	s->state->gap = true;
+	st = stmt_add_top(t, s, st);
+	if (st)
+		st->state = STMT_LOST;
+	stmt_end_cycle(t, s, 0, ts);
+	if (!w->told)
+		t->ops.session(t->ctx, s, CONN_CLOSE, "seen at the server");
+}
+
+void wire_verdict_part(struct conn_wire *w)
+{
+	const struct conn_wire_verdict *v = verdict_by_mark(w, w->last_mark);
+	struct pgwire_run run;
+
+	if (!w->protocol || !v || !pgwire_pending_text(w->protocol, &run) || run.mark != v->mark)
+		return;
+	w->parting = conn_wire_new_statement(w, &run);
+	if (!w->parting)
+		return;
+	w->parting->pub.has_verdict = true;
+	w->parting->pub.verdict = v->verdict;
+}
+
+void wire_verdict_parted(struct conn_wire *w, uint64_t ts)
+{
+	if (w->parting && (w->parting->pub.verdict.how != DBF_HOW_HOLD || w->parting->pub.verdict.action))
+		record_parting(w, ts);
+}
+
+static bool is_parting(const struct conn_wire *w, const struct dbf_verdict *v)
+{
+	const struct conn_verdict *held = w->parting ? &w->parting->pub.verdict : NULL;
+
+	return held && !v->gate && held->slot == v->slot && held->slot_seq == v->slot_seq;
+}
+
+void wire_verdict_merged(struct conn_wire *w, const struct wire_item *item, uint64_t ts)
 {
 	struct conn_stmt st = { .session = w->session, .text = "", .name = "", .elsewhere = true };
 	struct dbf_verdict v;
 
 	memcpy(&v, item->bytes, sizeof(v));
+	if (is_parting(w, &v)) {
+		hold_ends(&w->parting->pub.verdict, &v);
+		record_parting(w, ts);
+	}
 	if (!v.gate || v.how != DBF_HOW_HOLD)
 		return;
 	fill_verdict(&st.verdict, &v, 0);

@@ -16,6 +16,13 @@ void wire_verdict_item(struct conn_wire *w, const struct wire_item *item, uint64
 void wire_verdict_take(struct conn_wire *w, struct stmt *st, uint64_t mark);
 
 /* The same of a connection that is another session's: whoever waits is let go. */
-void wire_verdict_merged(struct conn_wire *w, const struct wire_item *item);
+void wire_verdict_merged(struct conn_wire *w, const struct wire_item *item, uint64_t ts);
+/*
+ * @w turns out to be another session's, and is about to forget what it read. What was stopped right before is kept, because it
+ * never gets there as it was: its record is @w's, as soon as it is known that it was denied, or dropped.
+ */
+void wire_verdict_part(struct conn_wire *w);
+/* That is forgotten now. Records what was kept, if it is known. */
+void wire_verdict_parted(struct conn_wire *w, uint64_t ts);
 
 #endif
