@@ -418,14 +418,25 @@ static void let_go(struct pipeline *p, const struct conn_stmt *st)
 	p->ops.message(p->ctx, MSG_VERDICT, &m, sizeof(m));
 }
 
+/* Who asks is not known yet, and may be at once. */
+static void wait_for_who(struct pipeline *p, const struct conn_session *s)
+{
+	const struct session_user *u = s->user;
+
+	if (p->ops.await_who && u && s->info.client_known && !u->who_answered)
+		p->ops.await_who(p->ctx);
+}
+
 static void judge_held(struct pipeline *p, const struct conn_stmt *st)
 {
-	const struct sql_facts *facts = facts_of(p, st);
 	const struct conn_verdict *v = &st->verdict;
+	struct msg_verdict m = { .slot = v->slot, .slot_seq = v->slot_seq };
+	const struct sql_facts *facts;
 	struct policy_decision d;
 	struct identity who;
-	struct msg_verdict m = { .slot = v->slot, .slot_seq = v->slot_seq };
 
+	wait_for_who(p, st->session);
+	facts = facts_of(p, st);
 	fill_identity(st->session, &who);
 	judge(p, facts, &who, &d);
 	m.action = action_of(&d);

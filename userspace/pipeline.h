@@ -22,6 +22,8 @@ struct pipeline_ops {
 	void (*record)(void *ctx, const void *body, size_t len);
 	/* To the keeper: an enum message_type and its struct. */
 	void (*message)(void *ctx, uint32_t type, const void *payload, size_t len);
+	/* Wait a little for the answer to a MSG_WHO: pipeline_who() may be called before this returns. NULL: do not. */
+	void (*await_who)(void *ctx);
 };
 
 struct pipeline_opts {

@@ -258,6 +258,23 @@ static void beat(struct worker *w, uint64_t now)
 	on_message(w, MSG_STATS, &stats, sizeof(stats));
 }
 
+/* One that is held is to be judged by its client's program, which may just have become another. */
+static void on_await_who(void *ctx)
+{
+	struct worker *w = ctx;
+	struct epoll_event ev[2];
+	uint64_t until;
+
+	if (!w->asking)
+		return;
+	until = clock_mono_ns() + WHO_WAIT_MS * NS_PER_MS;
+	while (w->asking && !w->who_late && !w->stop) {
+		epoll_wait(w->epoll, ev, 2, 1);
+		read_keeper(w);
+		w->who_late = w->asking && clock_mono_ns() > until;
+	}
+}
+
 /*
  * A session's first statements may be right behind it in the ring, and are to be recorded with its
  * client's program. A keeper that is late is not waited for again before it answers; none is while
@@ -265,17 +282,8 @@ static void beat(struct worker *w, uint64_t now)
  */
 static void await_who(struct worker *w)
 {
-	struct epoll_event ev[2];
-	uint64_t until;
-
-	if (!w->asking)
-		return;
-	until = clock_mono_ns() + WHO_WAIT_MS * NS_PER_MS;
-	while (w->asking && !w->holds && !w->who_late && !w->stop) {
-		epoll_wait(w->epoll, ev, 2, 1);
-		read_keeper(w);
-		w->who_late = w->asking && clock_mono_ns() > until;
-	}
+	if (!w->holds)
+		on_await_who(w);
 }
 
 static void feed(void *ctx, const void *record, size_t len)
@@ -370,7 +378,7 @@ static int enter_sandbox(const struct worker *w)
 
 int worker_run(const struct worker_opts *opts)
 {
-	static const struct pipeline_ops ops = { .record = on_record, .message = on_message };
+	static const struct pipeline_ops ops = { .record = on_record, .message = on_message, .await_who = on_await_who };
 	struct pipeline_opts popts = { .node = opts->node, .full_text = opts->full_text, .marks = opts->marks };
 	struct epoll_event ring_ev = { .events = EPOLLIN | EPOLLET, .data.u32 = 0 };
 	struct epoll_event keeper_ev = { .events = EPOLLIN, .data.u32 = 1 };

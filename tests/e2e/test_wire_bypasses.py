@@ -557,25 +557,17 @@ def another_program():
     return send
 
 
-def known(conn):
-    """The daemon knows who sends again: which program that is, it is told some time after the first bytes."""
-    conn.must("SELECT 1")
-    time.sleep(0.3)
-
-
 def sent_by(other, cluster):
     """A statement that this process may send, and did, sent by @other: who that was, and whether its victim is left."""
     victim = other.__name__
     text = f"DROP TABLE IF EXISTS {victim}"
     send = other()
     with Connection(cluster, "tcp", application=victim, timeout=5) as conn:
-        known(conn)
         for _ in range(3):
             check(conn.query(text).tags == ["DROP TABLE"], "this process may not")
         cluster.psql(f"CREATE TABLE {victim} ()")
         pid = send(conn, query(text))
         left = cluster.value(f"SELECT to_regclass('{victim}')") == victim
-        known(conn)
         for _ in range(3):
             check(conn.query(text).tags == ["DROP TABLE"], f"{victim} may not, and now this process may not any more")
     return pid, left
@@ -605,8 +597,6 @@ def what_one_sender_may_is_not_remembered_for_another():
     with Cluster() as cluster, Daemon({"drop.yaml": policy(unless=f"{{identity: {{uid: [{NOBODY}]}}}}")}, args=WIRE) as daemon:
         with Connection(cluster, "tcp", application="shared") as shared, \
                 Connection(cluster, "tcp", application="shared") as ours:
-            known(shared)
-            known(ours)
             for _ in range(3):
                 a_child()(shared, query(text))
             cluster.psql("CREATE TABLE remembered ()")
