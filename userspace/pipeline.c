@@ -208,13 +208,23 @@ static uint32_t class_get(struct pipeline *p, const struct identity *who)
 	return p->classes[at].id;
 }
 
+/* On the wire a class is the sender's: the answer about one may come when another sends already. */
+static struct dbf_session_key class_key(const struct conn_session *s)
+{
+	if (s->vantage != CONN_WIRE)
+		return (struct dbf_session_key){ .session = s->start, .tgid = s->tgid };
+	return (struct dbf_session_key){ .session = s->start,
+					 .tgid = s->info.client_known ? s->info.client_pid : 0,
+					 .uid = s->info.client_known ? s->info.client_uid : 0 };
+}
+
 /*
  * Class a session once all is known of it: who it is (the answer about a local client's program), and that it is:
  * names that nobody let in would fill the table. Until then nothing is remembered for it.
  */
 static void class_when_known(struct pipeline *p, struct conn_session *s)
 {
-	struct msg_class m = { .session = { .session = s->start, .tgid = s->tgid } };
+	struct msg_class m = { .session = class_key(s) };
 	const struct session_user *u = s->user;
 	struct identity who;
 
@@ -230,7 +240,7 @@ static void class_when_known(struct pipeline *p, struct conn_session *s)
 /* Another process sends: what is judged for it must not be remembered as the class of the one before. */
 static void class_forget(struct pipeline *p, struct conn_session *s)
 {
-	struct msg_class m = { .session = { .session = s->start, .tgid = s->tgid } };
+	struct msg_class m = { .session = class_key(s) };
 
 	if (!s->identity_class)
 		return;

@@ -96,7 +96,7 @@ static __always_inline bool wire_find_text(struct frame_stream *s, struct frame_
 
 static __always_inline u32 wire_cached(struct wire_sock *ws, struct frame_rec *rec, struct dbf_config *cfg)
 {
-	struct dbf_session_key sk = { .session = ws->conn };
+	struct dbf_session_key sk = wire_sender_key(ws);
 	u32 *class = bpf_map_lookup_elem(&classes, &sk);
 	struct dbf_verdict_key key = { .len = rec->judged.len, .policy_gen = cfg->policy_gen, .mode = DBF_MODE_WIRE };
 	struct dbf_verdict_value *value;

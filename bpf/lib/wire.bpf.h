@@ -201,6 +201,18 @@ static __always_inline u32 wire_mark_end(u64 conn, u32 end)
 	return found->ends;
 }
 
+/* Whose class is known: a process that sends has its own, and its successor may not have it for a moment. */
+static __always_inline struct dbf_session_key wire_sender_key(const struct wire_sock *ws)
+{
+	struct dbf_session_key key = { .session = ws->conn };
+
+	if (ws->end == DBF_WIRE_CLIENT) {
+		key.tgid = ws->pid;
+		key.uid = ws->uid;
+	}
+	return key;
+}
+
 /* The client's bytes, which @ws sends or gets. */
 static __always_inline struct frame_stream *wire_requests(struct wire_sock *ws)
 {

@@ -106,7 +106,7 @@ static __always_inline bool wire_is_backend(struct task_struct *task)
  */
 static __always_inline bool wire_sender(struct wire_sock *ws, struct frame_rec *rec, struct tcp_sock *tp, bool opened)
 {
-	struct dbf_session_key sk = { .session = ws->conn };
+	struct dbf_session_key sk = wire_sender_key(ws);
 	struct dbf_config *cfg = config_get();
 	struct task_struct *task;
 	struct wire_ends *ends;

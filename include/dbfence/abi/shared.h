@@ -173,8 +173,8 @@ struct dbf_verdict_value {
 
 struct dbf_session_key {
 	dbf_u64 session;
-	dbf_u32 tgid;
-	dbf_u32 pad;
+	dbf_u32 tgid;		/* the backend's; in ->classes, on the wire, who sends: 0 when that is elsewhere */
+	dbf_u32 uid;		/* and as whom; otherwise 0 */
 };
 
 struct dbf_tcp_key {		/* client's end first; IPv4 mapped; ports in host order */
