@@ -164,19 +164,6 @@ GLOBAL_FN int wire_decide(struct wire_sock *ws, struct frame_rec *rec)
 	return action;
 }
 
-/* Nobody would answer. 0 when somebody would. */
-static __always_inline u32 wire_hold_refusal(struct dbf_config *cfg)
-{
-	struct dbf_vitals *v = vitals_get();
-	u64 now = bpf_ktime_get_ns();
-
-	if (!v || now - v->keeper_beat_ns > cfg->beat_max_ns)
-		return DBF_WHY_KEEPER_SILENT;
-	if (now - v->deadman_beat_ns > cfg->beat_max_ns)
-		return DBF_WHY_DEADMAN_SILENT;
-	return 0;
-}
-
 /*
  * What is overwritten to make the server refuse the message, none of it outside of this packet:
  *
@@ -228,14 +215,21 @@ static __always_inline bool wire_spoil(struct frame_stream *s, struct frame_rec 
 	return (s32)(m->patch - p->seq) >= 0 && (s32)(m->patch + m->patch_len - p->seq - p->len) <= 0;
 }
 
+/* An item's place for a verdict, to be filled before frame_item_end(). */
+static __always_inline struct dbf_verdict *wire_verdict_item(struct wire_sock *ws, struct frame_rec *rec)
+{
+	struct dbf_wire_item *item = frame_item(wire_requests(ws), rec);
+
+	*item = (struct dbf_wire_item){ .type = DBF_WIRE_VERDICT, .captured = sizeof(struct dbf_verdict) };
+	return (struct dbf_verdict *)(item + 1);
+}
+
 /* Told to user space right behind the message itself. */
 static __always_inline void wire_tell_verdict(struct wire_sock *ws, struct frame_rec *rec, const struct gate_message *m,
 					      struct dbf_config *cfg, u32 how, u32 action, u32 why)
 {
-	struct dbf_wire_item *item = frame_item(wire_requests(ws), rec);
-	struct dbf_verdict *v = (struct dbf_verdict *)(item + 1);
+	struct dbf_verdict *v = wire_verdict_item(ws, rec);
 
-	*item = (struct dbf_wire_item){ .type = DBF_WIRE_VERDICT, .captured = sizeof(*v) };
 	*v = (struct dbf_verdict){
 		.ptr = m->start,
 		.gate = DBF_GATE_WIRE,
@@ -282,7 +276,7 @@ GLOBAL_FN int wire_stop(struct __sk_buff *skb, struct wire_sock *ws, struct fram
 	m->state = action == DBF_ACTION_KILL ? DBF_WIRE_KILL : action == DBF_ACTION_DENY ? DBF_WIRE_REWRITE : DBF_WIRE_HOLD;
 	how = action == DBF_ACTION_NONE ? DBF_HOW_HOLD : DBF_HOW_CACHE;
 	if (action == DBF_ACTION_NONE)
-		why = wire_hold_refusal(cfg);
+		why = verdict_silence(cfg);
 	if (why) {
 		how = DBF_HOW_FAIL;
 		action = m->fail_closed ? DBF_ACTION_DENY : DBF_ACTION_ALLOW;
@@ -314,8 +308,6 @@ GLOBAL_FN int wire_stop(struct __sk_buff *skb, struct wire_sock *ws, struct fram
 static __always_inline void wire_tell_end(struct wire_sock *ws, bool closed)
 {
 	struct dbf_wire_hold *slot = gate_slot(ws->held_slot);
-	struct dbf_wire_item *item;
-	struct frame_stream *s;
 	struct frame_rec *rec;
 	struct dbf_verdict *v;
 	u64 state, by;
@@ -325,7 +317,6 @@ static __always_inline void wire_tell_end(struct wire_sock *ws, bool closed)
 		return;
 	state = *(volatile u64 *)&slot->state;
 	st = DBF_STATE_OF(state);
-	s = wire_requests(ws);
 	by = bounded_max(DBF_WIRE_BY(state), DBF_BY_MAX - 1);
 	if (DBF_STATE_SEQ(state) != ws->held_seq || (!closed && (st == DBF_WIRE_HOLD || st == DBF_WIRE_CLAIMED)))
 		return;
@@ -333,9 +324,7 @@ static __always_inline void wire_tell_end(struct wire_sock *ws, bool closed)
 	if (!rec)
 		return;
 	wire_rec_begin(rec, ws);
-	item = frame_item(s, rec);
-	v = (struct dbf_verdict *)(item + 1);
-	*item = (struct dbf_wire_item){ .type = DBF_WIRE_VERDICT, .captured = sizeof(*v) };
+	v = wire_verdict_item(ws, rec);
 	*v = (struct dbf_verdict){
 		.ptr = slot->start,
 		.how = DBF_HOW_HOLD,
@@ -347,7 +336,7 @@ static __always_inline void wire_tell_end(struct wire_sock *ws, bool closed)
 		.deadline_ns = slot->decided_ns[by],
 	};
 	frame_item_end(rec, sizeof(*v));
-	frame_send(s, rec, EMIT_RESERVE);
+	frame_send(wire_requests(ws), rec, EMIT_RESERVE);
 	rec->busy = 0;
 	ws->held = 0;
 }

@@ -99,6 +99,20 @@ static __always_inline void tcp_address(u8 *to, struct sock *sk, bool local)
 				  : BPF_CORE_READ(sk, __sk_common.skc_daddr);
 }
 
+/* What names a connection at one of its ends. @key is zeroed. */
+static __always_inline void tcp_key(struct dbf_tcp_key *key, struct sock *sk, bool client)
+{
+	u32 local = BPF_CORE_READ(sk, __sk_common.skc_num);
+	u32 remote = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+
+	tcp_address(key->client_addr, sk, client);
+	tcp_address(key->server_addr, sk, !client);
+	key->client_port = client ? local : remote;
+	key->server_port = client ? remote : local;
+	if (task_is_loopback(key->server_addr))
+		key->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
 static __always_inline struct sock *task_sock(struct task_struct *task, int fd)
 {
 	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);

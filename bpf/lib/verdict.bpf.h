@@ -206,18 +206,26 @@ static __always_inline bool hold_is_stopping(struct backend *b)
 	return start && *start == BPF_CORE_READ(task, real_parent, group_leader, start_boottime);
 }
 
+/* Somebody would answer: DBF_WHY_NONE. */
+static __always_inline enum dbf_why verdict_silence(const struct dbf_config *cfg)
+{
+	struct dbf_vitals *v = vitals_get();
+	u64 now = bpf_ktime_get_ns();
+
+	if (!v || now - v->keeper_beat_ns > cfg->beat_max_ns)
+		return DBF_WHY_KEEPER_SILENT;
+	return now - v->deadman_beat_ns > cfg->beat_max_ns ? DBF_WHY_DEADMAN_SILENT : DBF_WHY_NONE;
+}
+
 /* Is a stop possible now? Reasons not to are never errors: the fail mode decides at once. */
 static __always_inline enum dbf_why hold_refusal(struct backend *b, struct dbf_config *cfg)
 {
-	struct dbf_vitals *vt = vitals_get();
-	u64 now = bpf_ktime_get_ns();
 	u32 postmaster = b->postmaster;
 	struct dbf_cluster *cluster = bpf_map_lookup_elem(&clusters, &postmaster);
+	enum dbf_why silence = verdict_silence(cfg);
 
-	if (!vt || now - vt->keeper_beat_ns > cfg->beat_max_ns)
-		return DBF_WHY_KEEPER_SILENT;
-	if (now - vt->deadman_beat_ns > cfg->beat_max_ns)
-		return DBF_WHY_DEADMAN_SILENT;
+	if (silence)
+		return silence;
 	if (cluster && (cluster->flags & DBF_CLUSTER_STANDBY))
 		return DBF_WHY_STANDBY;
 	return hold_is_stopping(b) ? DBF_WHY_STOPPING : DBF_WHY_NONE;

@@ -166,18 +166,6 @@ struct { /* a program may be interrupted by another on its CPU */
 	__type(value, struct frame_rec);
 } wire_recs SEC(".maps");
 
-static __always_inline void wire_tuple(struct dbf_tcp_key *key, struct sock *sk, u32 end)
-{
-	bool client = end == DBF_WIRE_CLIENT;
-
-	tcp_address(key->client_addr, sk, client);
-	tcp_address(key->server_addr, sk, !client);
-	key->client_port = client ? BPF_CORE_READ(sk, __sk_common.skc_num) : bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	key->server_port = client ? bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)) : BPF_CORE_READ(sk, __sk_common.skc_num);
-	if (task_is_loopback(key->server_addr))
-		key->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-}
-
 /* What the ends told each other. The key is on the stack because 6.1 takes none from a function's argument. */
 static __always_inline struct wire_ends *wire_ends_get(const struct wire_sock *ws)
 {
@@ -186,7 +174,7 @@ static __always_inline struct wire_ends *wire_ends_get(const struct wire_sock *w
 	return bpf_map_lookup_elem(&wire_ends, &conn);
 }
 
-static __always_inline u32 wire_mark_end(u64 conn, u32 end)
+static __always_inline void wire_mark_end(u64 conn, u32 end)
 {
 	struct wire_ends mark = { .ends = 1 << end }, *found;
 
@@ -195,10 +183,8 @@ static __always_inline u32 wire_mark_end(u64 conn, u32 end)
 		bpf_map_update_elem(&wire_ends, &conn, &mark, BPF_NOEXIST);
 		found = bpf_map_lookup_elem(&wire_ends, &conn);
 	}
-	if (!found)
-		return 0;
-	__sync_fetch_and_or(&found->ends, 1 << end);
-	return found->ends;
+	if (found)
+		__sync_fetch_and_or(&found->ends, 1 << end);
 }
 
 /* Whose class is known: a process that sends has its own, and its successor may not have it for a moment. */

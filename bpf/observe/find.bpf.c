@@ -120,7 +120,7 @@ static __always_inline struct wire_sock *wire_create(struct bpf_sock *sk, const 
 
 	if (!ksk)
 		return NULL;
-	wire_tuple(&key, ksk, n->end);
+	tcp_key(&key, ksk, n->end == DBF_WIRE_CLIENT);
 	if (n->fresh) {
 		bpf_map_update_elem(&wire_names, &key, &n->conn, BPF_ANY);
 	} else {

@@ -197,16 +197,6 @@ int BPF_PROG(process_exit, struct task_struct *p)
 	return 0;
 }
 
-static __always_inline void tcp_key(struct dbf_tcp_key *key, struct sock *sk)
-{
-	tcp_address(key->client_addr, sk, true);
-	tcp_address(key->server_addr, sk, false);
-	key->client_port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	key->server_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	if (task_is_loopback(key->server_addr))
-		key->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-}
-
 /*
  * SYN_SENT is entered in connect(2), in the client's own context; its port is known once
  * established. Works from the moment it is attached, whichever instance is active: what connects
@@ -236,7 +226,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 		return 0;
 	if (newstate == TCP_ESTABLISHED) {
 		client = *found;
-		tcp_key(&key, sk);
+		tcp_key(&key, sk, true);
 		bpf_map_update_elem(&tcp_clients, &key, &client, BPF_ANY);
 	}
 	bpf_map_delete_elem(&connecting, &id);
@@ -266,7 +256,7 @@ int tcp_owners(struct bpf_iter__task_file *ctx)
 	    BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP ||
 	    BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED)
 		return 0;
-	tcp_key(&owner.key, sk);
+	tcp_key(&owner.key, sk, true);
 	owner.client.pid = BPF_CORE_READ(task, tgid);
 	owner.client.uid = BPF_CORE_READ(task, cred, uid.val);
 	owner.client.cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);

@@ -20,7 +20,7 @@ static __always_inline void wire_open(struct frame_stream *s, struct frame_rec *
 	struct dbf_wire_open *open = (struct dbf_wire_open *)(item + 1);
 	struct dbf_tcp_key key = {};
 
-	wire_tuple(&key, sk, ws->end);
+	tcp_key(&key, sk, ws->end == DBF_WIRE_CLIENT);
 	*item = (struct dbf_wire_item){ .type = DBF_WIRE_OPEN, .captured = sizeof(*open) };
 	*open = (struct dbf_wire_open){
 		.client_port = key.client_port,
@@ -474,7 +474,7 @@ static __always_inline struct wire_first *wire_first_get(struct __sk_buff *skb, 
 
 	if (!tp)
 		return NULL;
-	wire_tuple(key, (struct sock *)tp, DBF_WIRE_SERVER);
+	tcp_key(key, (struct sock *)tp, false);
 	key->netns = 0;
 	return bpf_map_lookup_elem(&wire_firsts, key);
 }
