@@ -44,7 +44,7 @@ struct worker {
 	size_t sent;
 	uint64_t dropped; /* frames that found no room */
 	uint64_t last_beat_ns;
-	bool asking;   /* who a session's client is, of the keeper */
+	unsigned asking; /* who sessions' clients are, of the keeper */
 	bool who_late; /* its last answer took too long */
 	bool holds;    /* somebody may be stopped until we judge */
 	bool stop;
@@ -74,7 +74,7 @@ static void on_message(void *ctx, uint32_t type, const void *payload, size_t len
 	if (chan_try_send(w->opts.keeper_fd, type, payload, len, -1))
 		log_debug("message %u not sent", type);
 	else
-		w->asking |= type == MSG_WHO;
+		w->asking += type == MSG_WHO;
 }
 
 static void out_flush(struct worker *w)
@@ -201,7 +201,8 @@ static int handle_who(void *ctx, const struct chan_msg *msg)
 {
 	struct worker *w = ctx;
 
-	w->asking = w->who_late = false;
+	w->asking -= w->asking > 0;
+	w->who_late = false;
 	pipeline_who(w->pipeline, msg->payload);
 	return 0;
 }

@@ -442,8 +442,8 @@ static __always_inline int wire_lost(struct __sk_buff *skb, struct wire_sock *ws
 {
 	struct dbf_config *cfg = config_get();
 
-	/* Whatever begins like this, no server takes for its protocol. */
-	ws->alien |= rec->began == FRAME_START;
+	/* Whatever begins like this, no server takes for its protocol; but for its old one, which had no such start-up message. */
+	ws->alien |= rec->began == FRAME_START && wire_requests(ws)->head[5] != FRAME_PROTOCOL_OLD;
 	if (!cfg || !cfg->fail_closed || ws->alien)
 		return GATE_PASS;
 	return wire_end(skb, ws, rec, &wire_scratch(rec)->packet);

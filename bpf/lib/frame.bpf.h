@@ -30,6 +30,7 @@
 #define FRAME_STEPS (1U << 18)	    /* of one packet: more than its bytes */
 
 #define FRAME_PROTOCOL_MAJOR 3
+#define FRAME_PROTOCOL_OLD 2 /* servers before 14 take it */
 #define FRAME_CANCEL 80877102
 #define FRAME_SSL 80877103
 #define FRAME_GSS 80877104
@@ -86,7 +87,7 @@ struct frame_rec { /* being built; one packet's, or a part of it */
 	u32 other_sender; /* than before: what is known of that one does not hold */
 	u32 whole;    /* where its body stands in data, when it is there whole; 0 otherwise */
 	u32 began; /* the phase in which the packet found its direction */
-	u32 received; /* by the socket, not sent */
+	u32 pad;
 	struct frame_judged judged;
 	u64 scratch[24]; /* of whoever judges: the stack is short */
 	struct frame_stream before; /* a direction as this packet found it */

@@ -207,8 +207,8 @@ static __always_inline u32 gate_overdue(struct dbf_wire_hold *slot, u64 state)
 }
 
 /*
- * What comes to the server's socket: a copy that was handed back, or the client's own. Once it has the patch from our
- * copy, TCP does not look at another; bytes around it are the same in both.
+ * What comes to the server's socket: a copy that was handed back, or the client's own, of which only that passes of which
+ * we have no copy: its bytes need not be those that were judged.
  */
 static __always_inline int gate_received(struct __sk_buff *skb, struct gate_packet *p, u32 index, struct dbf_wire_hold *slot,
 					 u32 st)
@@ -218,12 +218,11 @@ static __always_inline int gate_received(struct __sk_buff *skb, struct gate_pack
 		return GATE_PASS;
 	if (st == DBF_WIRE_REWRITE) {
 		slot->passes++;
-		if (keep_is_ours(skb) || !gate_before(p->seq, slot->patch + slot->patch_len) ||
-		    !gate_before(slot->patch, p->seq + p->len))
+		if (keep_is_ours(skb) || (!gate_before(p->seq, slot->patch + slot->patch_len) && !keep_has(slot, p->seq)))
 			return GATE_PASS;
 	}
 	/* Whoever decided hands back what is kept, until the slot is free. */
-	if (st == DBF_WIRE_HOLD || (st == DBF_WIRE_REWRITE && !slot->kept))
+	if (st == DBF_WIRE_HOLD)
 		p->keep = index + 1;
 	slot->refusals++;
 	return GATE_REFUSE;
@@ -232,8 +231,6 @@ static __always_inline int gate_received(struct __sk_buff *skb, struct gate_pack
 /* The other end has all that matters of it. */
 static __always_inline bool gate_is_done(struct gate_packet *p, struct dbf_wire_hold *slot, u32 st)
 {
-	if (slot->received && st == DBF_WIRE_REWRITE)
-		return !gate_before(p->done, slot->patch + slot->patch_len);
 	return (st == DBF_WIRE_REWRITE || (slot->received && st == DBF_WIRE_ALLOW)) && !gate_before(p->done, slot->end);
 }
 
@@ -582,8 +579,8 @@ static __always_inline u32 gate_peer(struct __sk_buff *skb)
 
 	if (skb->family != AF_INET6)
 		return skb->remote_ip4;
-	gate_load(a, skb->remote_ip6[1]);
-	gate_load(b, skb->remote_ip6[3]);
+	gate_load(a, skb->remote_ip6[0]); /* a host chooses the lower half itself */
+	gate_load(b, skb->remote_ip6[1]);
 	return a ^ b;
 }
 

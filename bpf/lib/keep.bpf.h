@@ -187,7 +187,8 @@ GLOBAL_FN int keep_packet(struct __sk_buff *skb, u32 index, u32 seq, u32 len, u3
 		return 0;
 	}
 	next = c.k->seq + c.k->len;
-	if (gate_before(next, seq))
+	/* What is missing of the message itself TCP has already, as it was judged. */
+	if (gate_before(next, seq) || (c.k->len && gate_before(next, slot->end)))
 		return 0;
 	if (gate_before(next, seq + len)) {
 		c.off += next - seq;

@@ -220,7 +220,7 @@ static __always_inline struct frame_rec *wire_rec_take(void)
 
 static __always_inline void wire_rec_begin(struct frame_rec *rec, const struct wire_sock *ws)
 {
-	rec->used = rec->execs = rec->judging = rec->received = 0;
+	rec->used = rec->execs = rec->judging = 0;
 	rec->text_max = cfg_wire_text;
 	rec->head.conn = ws->conn;
 	rec->head.ts = bpf_ktime_get_ns();

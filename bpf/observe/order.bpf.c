@@ -89,10 +89,38 @@ static long order_keep_step(u32 i, struct order_keeping *k)
 	return 0;
 }
 
+struct order_dropping {
+	struct wire_queue *q;
+	u64 conn;
+	u32 first;
+	u32 pad;
+};
+
+static long order_drop_step(u32 i, struct order_dropping *d)
+{
+	struct wire_slot *slot = &d->q->slots[bounded_mask(i, WIRE_QUEUE)];
+	struct wire_chunk_key key = { .conn = d->conn, .serial = slot->serial };
+
+	if (!slot->len || (s32)(slot->serial - d->first) < 0)
+		return 0;
+	bpf_map_delete_elem(&wire_chunks, &key);
+	slot->len = 0;
+	return 0;
+}
+
+/* A segment is kept whole or not at all: its pieces, from @first on. */
+static __always_inline void order_drop_from(struct wire_sock *ws, struct wire_queue *q, u32 first)
+{
+	struct order_dropping d = { .q = q, .conn = ws->conn, .first = first };
+
+	bpf_loop(WIRE_QUEUE, order_drop_step, &d, 0);
+}
+
 /* Keep a segment. False when there is no room for it. */
 GLOBAL_FN int order_keep(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p)
 {
 	struct order_keeping k = { .skb = skb, .ws = ws };
+	u32 first;
 
 	if (!ws || !p)
 		return 0;
@@ -104,8 +132,11 @@ GLOBAL_FN int order_keep(struct __sk_buff *skb, struct wire_sock *ws, struct seg
 	k.seq = p->seq;
 	k.off = p->data;
 	k.end = p->data + p->len;
+	first = ws->serial;
 	bpf_loop(WIRE_QUEUE + 1, order_keep_step, &k, 0);
 	k.rec->busy = 0;
+	if (k.failed)
+		order_drop_from(ws, k.q, first);
 	count_add(DBF_COUNT_WIRE_REORDERED, 1);
 	return !k.failed;
 }
@@ -222,19 +253,18 @@ static __always_inline bool order_first_key(struct __sk_buff *skb, const struct 
 	return !segment_load(skb, 12, key->client_addr + 12, 4) && !segment_load(skb, 16, key->server_addr + 12, 4);
 }
 
-/* A client elsewhere sent more than its start-up message at once, which nobody would judge. */
-GLOBAL_FN int order_first_has_more(struct __sk_buff *skb, struct segment *p)
+/* Nobody judges what comes with the handshake's last packet, so it must be a client's whose packets are judged where they leave. */
+GLOBAL_FN int order_first_is_strange(struct __sk_buff *skb, struct segment *p)
 {
 	struct dbf_tcp_key key = {};
-	u8 head[4];
-	u32 length;
+	u64 *named;
 
-	if (!p || p->len < sizeof(head) || bpf_skb_load_bytes(skb, p->data, head, sizeof(head)) || head[0])
+	if (!p || !order_first_key(skb, p, &key))
+		return 1;
+	if (task_is_loopback(key.server_addr))
 		return 0;
-	length = (u32)head[1] << 16 | (u32)head[2] << 8 | head[3];
-	if (length >= p->len || !order_first_key(skb, p, &key) || task_is_loopback(key.server_addr))
-		return 0;
-	return !bpf_map_lookup_elem(&wire_names, &key);
+	named = bpf_map_lookup_elem(&wire_names, &key);
+	return !named || *named != ((u64)p->seq << 32 | p->ack);
 }
 
 GLOBAL_FN int order_keep_first(struct __sk_buff *skb, struct segment *p)

@@ -286,15 +286,21 @@ static __always_inline bool wire_early_twice(struct wire_sock *ws, const struct 
 GLOBAL_FN int wire_arrive(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct segment *p, u32 taken)
 {
 	s32 ahead, fresh;
+	bool again;
 	u32 len;
 
 	if (!ws || !rec || !p)
 		return WIRE_OLD;
 	len = p->len;
+	ahead = p->seq - ws->in.next;
+	fresh = p->seq + len - ws->in.next;
+	again = ahead < 0 && !keep_is_ours(skb) && (s32)(p->seq + (fresh < 0 ? len : -ahead) - taken) > 0;
+	if (rec->judging && again)
+		return wire_anew(ws, taken, rec->head.ts);
 	if (ws->in.phase == FRAME_OPAQUE)
 		return WIRE_OLD;
 	/* What is old tells nothing: TCP counts a FIN that it has as a byte. */
-	if (ws->in.phase != FRAME_LOST && (s32)(p->seq + len - ws->in.next) > 0 && order_missed(ws, taken)) {
+	if (ws->in.phase != FRAME_LOST && fresh > 0 && order_missed(ws, taken)) {
 		frame_lose(&ws->in, rec, DBF_WIRE_GAP_HOLE);
 		order_forget(ws);
 		ws->in.next = taken;
@@ -302,12 +308,8 @@ GLOBAL_FN int wire_arrive(struct __sk_buff *skb, struct wire_sock *ws, struct fr
 	ahead = p->seq - ws->in.next;
 	fresh = p->seq + len - ws->in.next;
 	/* What a server says twice is no way around anything. */
-	if (ahead < 0 && ws->in.dir == DBF_WIRE_CLIENT && ws->in.phase == FRAME_TYPED && !keep_is_ours(skb) &&
-	    (s32)(p->seq + (fresh < 0 ? len : -ahead) - taken) > 0) {
-		if (rec->judging)
-			return wire_anew(ws, taken, rec->head.ts);
+	if (again && ahead < 0 && ws->in.dir == DBF_WIRE_CLIENT && ws->in.phase == FRAME_TYPED)
 		frame_note(&ws->in, rec, DBF_WIRE_DOUBT, 0);
-	}
 	if (fresh <= 0)
 		return WIRE_OLD;
 	if (ahead > 0 && ws->in.phase != FRAME_LOST) {
@@ -399,6 +401,7 @@ static __always_inline int wire_came_in(struct __sk_buff *skb, struct wire_sock 
 {
 	struct gate_packet *g = &wire_scratch(rec)->packet;
 	int answer = GATE_PASS, drained = GATE_PASS;
+	struct dbf_config *cfg = config_get();
 	u32 arrival;
 
 	if (judged || ws->gated)
@@ -414,6 +417,8 @@ static __always_inline int wire_came_in(struct __sk_buff *skb, struct wire_sock 
 	}
 	if (!p->len || p->flags & TCP_SYN || !wire_tells(ws))
 		return GATE_PASS;
+	if (judged && (!(p->flags & TCP_ACK) || p->flags & TCP_RST)) /* TCP takes no data from it */
+		return GATE_REFUSE;
 	rec->before = ws->in;
 	rec->judging = judged;
 	rec->began = ws->in.phase;
@@ -422,7 +427,7 @@ static __always_inline int wire_came_in(struct __sk_buff *skb, struct wire_sock 
 	if (arrival == WIRE_NOT_NOW)
 		return GATE_REFUSE;
 	if (arrival == WIRE_ANEW)
-		return wire_lost(skb, ws, rec);
+		return cfg && cfg->fail_closed ? wire_end(skb, ws, rec, g) : GATE_PASS;
 	if (arrival == WIRE_NEXT)
 		answer = wire_take_in(skb, ws, rec, p, judged);
 	if (answer == GATE_PASS && arrival != WIRE_EARLY) {
@@ -550,16 +555,24 @@ GLOBAL_FN int wire_begin(struct __sk_buff *skb, u32 egress, u32 late)
 	struct bpf_tcp_sock *tp;
 	struct segment p = {};
 	struct wire_tcp t;
+	bool strict;
 
 	sk = sk ? bpf_sk_fullsock(sk) : NULL;
 	if (!sk || sk->protocol != IPPROTO_TCP)
 		return 0;
 	if (sk->state == TCP_LISTEN) {
-		if (egress || segment_parse(skb, &p, 0) != SEGMENT_TCP || !p.len ||
-		    !(wire_port_is(DBF_PORTS_KNOWN, sk->src_port) || wire_is_start(skb, &p)))
+		if (egress)
 			return WIRE_NOT;
-		order_keep_first(skb, &p);
-		return wire_enforced(DBF_WIRE_CLIENT, sk->src_port) && order_first_has_more(skb, &p) ? WIRE_REFUSED : WIRE_NOT;
+		strict = wire_enforced(DBF_WIRE_CLIENT, sk->src_port);
+		if (segment_parse(skb, &p, 0) != SEGMENT_TCP)
+			return strict ? WIRE_REFUSED : WIRE_NOT;
+		if (!p.len)
+			return WIRE_NOT;
+		if (strict && order_first_is_strange(skb, &p))
+			return WIRE_REFUSED;
+		if (wire_port_is(DBF_PORTS_KNOWN, sk->src_port) || wire_is_start(skb, &p))
+			order_keep_first(skb, &p);
+		return WIRE_NOT;
 	}
 	tp = bpf_tcp_sock(sk);
 	if (!tp)
