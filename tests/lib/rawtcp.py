@@ -95,14 +95,14 @@ class RawClient:
         while not self.ended and select.select([self.sock], [], [], max(0, end - time.monotonic()))[0]:
             self._take(self.sock.recv(65536))
 
-    def connect(self, data=b""):
-        """@data goes with the handshake's last packet."""
+    def connect(self, data=b"", at=0):
+        """@data goes with the handshake's last packet, as what begins @at."""
         self.acked = None
         self.send(b"", flags=SYN)
         self.receive(0.3)
         check(self.acked == (self.next + 1) & 0xffffffff, "the server does not answer a SYN")
         self.next = (self.next + 1) & 0xffffffff
-        self.send(data, flags=PSH | ACK if data else ACK)
+        self.send(data, at=at, flags=PSH | ACK if data else ACK)
         if data:
             self.settle()
 
