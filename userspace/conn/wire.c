@@ -217,13 +217,13 @@ static void merge(struct conn_wire *w, struct conn_session *server)
 	struct conn_table *t = w->table;
 
 	if (!w->merged) {
-		if (w->told)
-			t->ops.session(t->ctx, w->session, CONN_CLOSE, "seen at the server");
 		t->counters.wire_merged++;
 		w->merged = true;
 		wire_verdict_part(w);
 		stop_reading(w);
 		wire_verdict_parted(w, w->session->state->last_ts);
+		if (w->told)
+			t->ops.session(t->ctx, w->session, CONN_CLOSE, "seen at the server");
 	}
 	if (server->state->wire)
 		server->state->wire->server = NULL;

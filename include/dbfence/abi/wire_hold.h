@@ -16,7 +16,7 @@
  * it writes before it tries: nobody reads the place of one who did not win. There is one of each, and it tries one word
  * after the other; what it left of a try that failed, it writes anew before the next one.
  *
- * A refused packet still stands in the sender's queue, so the packets of a socket are stopped until its slots are free:
+ * A refused packet still stands in its sender's queue, here or elsewhere, so the packets of a socket are stopped until its slots are free:
  * a program may be detached only when every slot is.
  */
 #ifndef DBFENCE_ABI_WIRE_HOLD_H
