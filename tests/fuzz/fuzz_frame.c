@@ -139,6 +139,12 @@ static bool expect_startup(struct expected *e, bool *gss)
 	here = min_of(body, left - 8);
 	want = code == 80877102 ? min_of(body, 4) : body;
 	buf_printf(&e->text, "startup %u", length - 4);
+	if (code >> 16 == 3 && body > 1 && here && !b[8]) { /* no name begins so */
+		put_body(e, b + 4, 4, 4 + want, length - 4);
+		e->used[e->at + 8] = 1;
+		stop(e, "gap 1\n", true);
+		return false;
+	}
 	put_body(e, b + 4, 4 + min_of(here, want), 4 + want, length - 4);
 	e->at += 8 + here;
 	return code >> 16 != 3;
