@@ -628,7 +628,7 @@ static long gate_leave_step(u32 i, struct gate_round *r)
 	u32 at = bounded_mask(i, DBF_WIRE_GATE_SLOTS), index = r->g->slots[at];
 	struct dbf_wire_hold *slot = index ? gate_slot(index - 1) : NULL;
 
-	if (slot)
+	if (slot && slot->cookie == r->p->cookie)
 		gate_free(slot);
 	return 0;
 }
@@ -636,7 +636,8 @@ static long gate_leave_step(u32 i, struct gate_round *r)
 /* The socket is closed, its queue is gone: so are its slots. For tp_btf/inet_sock_set_state at TCP_CLOSE. */
 static __always_inline void gate_socket_gone(u64 cookie)
 {
-	struct gate_round r = { .g = bpf_map_lookup_elem(&wire_gates, &cookie) };
+	struct gate_packet p = { .cookie = cookie };
+	struct gate_round r = { .p = &p, .g = bpf_map_lookup_elem(&wire_gates, &cookie) };
 
 	if (!r.g)
 		return;

@@ -292,6 +292,10 @@ GLOBAL_FN int wire_arrive(struct __sk_buff *skb, struct wire_sock *ws, struct fr
 	if (!ws || !rec || !p)
 		return WIRE_OLD;
 	len = p->len;
+	if (ws->in.phase == FRAME_OPAQUE && (s32)(taken - ws->in.next) >= 0) {
+		ws->in.next = taken; /* sequence numbers wrap */
+		return WIRE_OLD;
+	}
 	ahead = p->seq - ws->in.next;
 	fresh = p->seq + len - ws->in.next;
 	again = ahead < 0 && !keep_is_ours(skb) && (s32)(p->seq + (fresh < 0 ? len : -ahead) - taken) > 0;
@@ -644,6 +648,9 @@ static __always_inline int wire_packet(struct __sk_buff *skb, bool egress)
 		if (ws->in.phase == FRAME_START && ws->end == DBF_WIRE_SERVER)
 			wire_keep_start(skb, ws, &p);
 	}
+	/* TCP believes an urgent pointer in any packet, without data too, and the server skips a byte then. */
+	if (p.flags & TCP_URG && ws->in.phase != FRAME_OPAQUE && wire_enforced(!ws->end, ws->server_port))
+		return 0;
 	tp = bpf_tcp_sock(sk);
 	return !tp || wire_came(skb, ws, &p, tp->rcv_nxt, v->reader_epoch) == GATE_PASS;
 }
