@@ -36,16 +36,8 @@ static __always_inline u32 mark_type(u8 type)
 	case 'c':
 	case 'f':
 	case 'd': return MARK_COPY;
-	case 'P':
-	case 'B':
-	case 'E':
-	case 'D':
-	case 'C':
-	case 'H':
-	case 'X':
-	case 'p': return MARK_GOES_ON;
 	}
-	return MARK_BAD;
+	return frame_client_wants(type) & FRAME_BAD ? MARK_BAD : MARK_GOES_ON;
 }
 
 struct mark_walk {

@@ -89,38 +89,30 @@ static long order_keep_step(u32 i, struct order_keeping *k)
 	return 0;
 }
 
-struct order_dropping {
+struct order_forgetting {
 	struct wire_queue *q;
 	u64 conn;
-	u32 first;
-	u32 pad;
+	u32 first; /* of pieces kept from here on, unless all */
+	u32 all;
 };
 
-static long order_drop_step(u32 i, struct order_dropping *d)
+static long order_forget_step(u32 i, struct order_forgetting *f)
 {
-	struct wire_slot *slot = &d->q->slots[bounded_mask(i, WIRE_QUEUE)];
-	struct wire_chunk_key key = { .conn = d->conn, .serial = slot->serial };
+	struct wire_slot *slot = &f->q->slots[bounded_mask(i, WIRE_QUEUE)];
+	struct wire_chunk_key key = { .conn = f->conn, .serial = slot->serial };
 
-	if (!slot->len || (s32)(slot->serial - d->first) < 0)
+	if (!slot->len || (!f->all && (s32)(slot->serial - f->first) < 0))
 		return 0;
 	bpf_map_delete_elem(&wire_chunks, &key);
 	slot->len = 0;
 	return 0;
 }
 
-/* A segment is kept whole or not at all: its pieces, from @first on. */
-static __always_inline void order_drop_from(struct wire_sock *ws, struct wire_queue *q, u32 first)
-{
-	struct order_dropping d = { .q = q, .conn = ws->conn, .first = first };
-
-	bpf_loop(WIRE_QUEUE, order_drop_step, &d, 0);
-}
-
-/* Keep a segment. False when there is no room for it. */
+/* Keep a segment, whole or not at all. False when there is no room for it. */
 GLOBAL_FN int order_keep(struct __sk_buff *skb, struct wire_sock *ws, struct segment *p)
 {
 	struct order_keeping k = { .skb = skb, .ws = ws };
-	u32 first;
+	struct order_forgetting f = {};
 
 	if (!ws || !p)
 		return 0;
@@ -132,11 +124,13 @@ GLOBAL_FN int order_keep(struct __sk_buff *skb, struct wire_sock *ws, struct seg
 	k.seq = p->seq;
 	k.off = p->data;
 	k.end = p->data + p->len;
-	first = ws->serial;
+	f.q = k.q;
+	f.conn = ws->conn;
+	f.first = ws->serial;
 	bpf_loop(WIRE_QUEUE + 1, order_keep_step, &k, 0);
 	k.rec->busy = 0;
 	if (k.failed)
-		order_drop_from(ws, k.q, first);
+		bpf_loop(WIRE_QUEUE, order_forget_step, &f, 0);
 	count_add(DBF_COUNT_WIRE_REORDERED, 1);
 	return !k.failed;
 }
@@ -195,26 +189,10 @@ GLOBAL_FN int order_drain(struct __sk_buff *skb, struct wire_sock *ws, struct fr
 	return d.answer;
 }
 
-struct order_forgetting {
-	struct wire_queue *q;
-	u64 conn;
-};
-
-static long order_forget_step(u32 i, struct order_forgetting *f)
-{
-	struct wire_slot *slot = &f->q->slots[bounded_mask(i, WIRE_QUEUE)];
-	struct wire_chunk_key key = { .conn = f->conn, .serial = slot->serial };
-
-	if (slot->len)
-		bpf_map_delete_elem(&wire_chunks, &key);
-	slot->len = 0;
-	return 0;
-}
-
 /* Nothing that was kept will be needed: the socket is gone, or its order is lost. */
 GLOBAL_FN int order_forget(struct wire_sock *ws)
 {
-	struct order_forgetting f = {};
+	struct order_forgetting f = { .all = 1 };
 	u64 conn;
 
 	if (!ws)

@@ -276,12 +276,6 @@ static __always_inline u32 wire_anew(struct wire_sock *ws, u32 taken, u64 now)
 	return WIRE_NOT_NOW;
 }
 
-/* Judged bytes that come before their turn: TCP must have the same of them as we. */
-static __always_inline bool wire_early_twice(struct wire_sock *ws, const struct segment *p)
-{
-	return order_overlaps(order_queue(ws), p->seq, p->seq + p->len);
-}
-
 /* The lock is held: what the other end sent, in whatever order. enum wire_arrival. */
 GLOBAL_FN int wire_arrive(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct segment *p, u32 taken)
 {
@@ -317,7 +311,8 @@ GLOBAL_FN int wire_arrive(struct __sk_buff *skb, struct wire_sock *ws, struct fr
 	if (fresh <= 0)
 		return WIRE_OLD;
 	if (ahead > 0 && ws->in.phase != FRAME_LOST) {
-		if (rec->judging && wire_early_twice(ws, p))
+		/* TCP must have the same of them as we. */
+		if (rec->judging && order_overlaps(order_queue(ws), p->seq, p->seq + len))
 			return WIRE_NOT_NOW;
 		if (order_keep(skb, ws, p))
 			return WIRE_EARLY;
@@ -356,20 +351,19 @@ static __always_inline bool wire_peer_away(struct wire_sock *ws)
 	return ws->peer == WIRE_PEER_AWAY;
 }
 
-/* What is new in a packet, and what was kept for when it has come. enum gate_answer. */
+/* What is new in a packet. enum gate_answer. */
 static __always_inline int wire_take_in(struct __sk_buff *skb, struct wire_sock *ws, struct frame_rec *rec, struct segment *p,
 					bool judged)
 {
 	u32 at = p->data + (ws->in.next - p->seq);
-	int answer = GATE_PASS;
 
 	if (judged)
-		answer = wire_pass(skb, ws, rec, p, at);
-	else if (p->flags & TCP_URG && ws->in.phase == FRAME_LOST)
+		return wire_pass(skb, ws, rec, p, at);
+	if (p->flags & TCP_URG && ws->in.phase == FRAME_LOST)
 		frame_pass_over(&ws->in, p->data + p->len - at);
 	else
 		frame_feed(skb, &ws->in, rec, at, p->data + p->len);
-	return answer;
+	return GATE_PASS;
 }
 
 /*

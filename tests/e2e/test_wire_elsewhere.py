@@ -17,21 +17,9 @@ from e2e import Cluster, Daemon, case, check, field, kill_quietly, main, say, wa
 from netns import World  # noqa: E402
 from pgwire import Closed, Connection, Error  # noqa: E402
 from rawtcp import ACK, ADDRESS, PSH, RawClient  # noqa: E402
+from wirestop import Asker, held, node, policy  # noqa: E402
 
-POLICY = """
-apiVersion: dbfence.dev/v1
-kind: Policy
-metadata:
-  name: no-drop
-spec:
-  mode: enforce
-  on_failure: closed
-  rules:
-    - name: no-drop
-      when: {effects: [schema_destroy]}
-      unless: {objects: [may_go]}
-      action: deny
-"""
+POLICY = policy(unless="{objects: [may_go]}")
 BODY = b"".join(s.encode() + b"\0" for s in ("user", "postgres", "database", "postgres", "application_name", "raw")) + b"\0"
 START_UP = struct.pack("!II", len(BODY) + 8, 196608) + BODY
 ANEW_S = 0.1  # longer than what was judged may wait to be taken
@@ -54,7 +42,7 @@ def elsewhere(enforced=True, **settings):
         if not enforced:
             yield world, cluster, None
             return
-        with Daemon({"p.yaml": POLICY}, args=["--vantage", "wire", "--wire-cgroup", world.server.cgroup]) as daemon:
+        with Daemon({"p.yaml": POLICY}, args=node(world, "server")) as daemon:
             yield world, cluster, daemon
 
 
@@ -260,36 +248,23 @@ def more_at_once_than_can_be_kept():
 
 # --- processes of ours that die ----------------------------------------------------------------------------
 
-class Asker(threading.Thread):
-    def __init__(self, cluster, text):
-        super().__init__(daemon=True)
-        self.conn, self.text, self.answer = Connection(cluster, "tcp", application="asker", timeout=20), text, None
-        self.start()
-
-    def run(self):
-        try:
-            self.answer = self.conn.query(self.text).sqlstate
-        except (Error, Closed, OSError) as e:
-            self.answer = e
-
-
 def dead_during_a_hold(role):
     with elsewhere() as (_world, cluster, daemon):
         processes = daemon.processes()
-        before = daemon.status()["counters"]["kernel_wire_holds"]
+        before = held(daemon)
         os.kill(processes["worker"], signal.SIGSTOP)
         asker = Asker(cluster, "DROP TABLE victim")
-        wait_until(lambda: daemon.status()["counters"]["kernel_wire_holds"] > before, 0.1, "the hold", every=0.005)
+        wait_until(lambda: held(daemon) > before, 0.1, "the hold", every=0.005)
         for name in processes if role == "all" else [role]:
             kill_quietly(processes[name], signal.SIGKILL)
         kill_quietly(processes["worker"], signal.SIGCONT)
         if role != "worker":
             wait_until(lambda: not daemon.alive(), 10, "dbfenced to end with its keeper")
             time.sleep(0.5)
-            check(asker.answer is None and there(cluster), f"with nobody there to hand it back: {asker.answer}")
+            check(asker.is_alive() and there(cluster), f"with nobody there to hand it back: {asker.result or asker.error}")
             daemon.start()
-        asker.join(20)
-        check(asker.answer == "42601" and there(cluster), f"the client got {asker.answer}")
+        answer = asker.answer()
+        check(answer == "42601" and there(cluster), f"the client got {answer}")
         check(asker.conn.query("SELECT 1").tags == ["SELECT 1"], "the connection does not go on")
 
 

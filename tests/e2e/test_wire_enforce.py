@@ -24,7 +24,7 @@ from netns import World  # noqa: E402
 import oracle  # noqa: E402
 from pgwire import Closed, Connection, Error  # noqa: E402
 from stage import brief  # noqa: E402
-from wirestop import LETS_PASS, LONG_HOLD, WAYS, WIRE, Client, at, held, policy, shown  # noqa: E402
+from wirestop import LETS_PASS, LONG_HOLD, WAYS, WIRE, Asker, Client, at, held, node, policy, shown  # noqa: E402
 
 
 # --- ways to drop a table ----------------------------------------------------------------------------------
@@ -393,11 +393,6 @@ def load(daemon, policies):
     daemon.reload()
 
 
-def node(world, ends):
-    """The daemon's arguments: only processes of one end are on its node, or both."""
-    return [*WIRE, *(["--wire-cgroup", getattr(world, ends).cgroup] if ends else [])]
-
-
 def attack_all(kind, hosts, ends=None):
     with World(kind) as world, Cluster(settings=settings(), world=world) as cluster:
         attempts = attempts_on(cluster, hosts)
@@ -601,29 +596,6 @@ def nothing_left_after(daemon):
 
 
 # --- processes of ours that die --------------------------------------------------------------------------
-
-class Asker(threading.Thread):
-    """A query on its way."""
-
-    def __init__(self, server, text):
-        super().__init__(daemon=True)
-        self.conn = Connection(server, "tcp", application="asker", timeout=20)
-        self.text, self.result, self.error, self.took = text, None, None, 0.0
-        self.began = time.monotonic()
-        self.start()
-
-    def run(self):
-        try:
-            self.result = self.conn.query(self.text)
-        except (Error, Closed, OSError) as e:
-            self.error = e
-        self.took = time.monotonic() - self.began
-
-    def answer(self):
-        self.join(20)
-        check(self.result, f"{self.text}: {self.error or 'no answer at all'}")
-        return self.result.sqlstate or self.result.tags[0]
-
 
 HOLD_S = 0.4
 # TCP's own tries, where nobody pokes it: after 0.2, 0.6 and 1.4 s.

@@ -8,10 +8,11 @@ import os
 import select
 import signal
 import socket
+import threading
 import time
 
 from e2e import check
-from pgwire import Connection
+from pgwire import Closed, Connection, Error
 
 WIRE = ["--vantage", "wire"]
 LONG_HOLD = ["--hold-ms", "5000"]
@@ -44,6 +45,11 @@ def at(cluster, host):
     view = copy.copy(cluster)
     view.host = host
     return view
+
+
+def node(world, ends):
+    """The daemon's arguments: only processes of one end are on its node, or both."""
+    return [*WIRE, *(["--wire-cgroup", getattr(world, ends).cgroup] if ends else [])]
 
 
 def shown(counters):
@@ -121,3 +127,26 @@ class Client:
             os.close(self.go)
             os.close(self.ready)
         self.pid = 0
+
+
+class Asker(threading.Thread):
+    """A query on its way."""
+
+    def __init__(self, server, text):
+        super().__init__(daemon=True)
+        self.conn = Connection(server, "tcp", application="asker", timeout=20)
+        self.text, self.result, self.error, self.took = text, None, None, 0.0
+        self.began = time.monotonic()
+        self.start()
+
+    def run(self):
+        try:
+            self.result = self.conn.query(self.text)
+        except (Error, Closed, OSError) as e:
+            self.error = e
+        self.took = time.monotonic() - self.began
+
+    def answer(self):
+        self.join(20)
+        check(self.result, f"{self.text}: {self.error or 'no answer at all'}")
+        return self.result.sqlstate or self.result.tags[0]

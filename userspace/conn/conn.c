@@ -555,6 +555,13 @@ static struct stmt *verdict_target(struct conn_session *s, const struct dbf_verd
 	return NULL;
 }
 
+void conn_verdict_ends(struct conn_verdict *to, const struct dbf_verdict *v)
+{
+	to->action = v->action;
+	to->resolver = (enum dbf_resolver)v->why;
+	to->held_ns = v->deadline_ns > to->since_ns ? v->deadline_ns - to->since_ns : 0;
+}
+
 static void fact_verdict(struct conn_table *t, struct conn_session *s, const struct batch_fact *f)
 {
 	const struct dbf_verdict *v = f->head;
@@ -567,9 +574,7 @@ static void fact_verdict(struct conn_table *t, struct conn_session *s, const str
 	}
 	to = &st->pub.verdict;
 	if (!v->gate) { /* how a hold ended */
-		to->action = v->action;
-		to->resolver = (enum dbf_resolver)v->why;
-		to->held_ns = v->deadline_ns > to->since_ns ? v->deadline_ns - to->since_ns : 0;
+		conn_verdict_ends(to, v);
 		to->signalled = v->signal != 0;
 		s->state->held = NULL;
 		return;

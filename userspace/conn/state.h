@@ -161,6 +161,9 @@ void outcome_decide(struct stmt *st, bool session_end);
 /* The same of one that ran inside @top, which was decided. */
 void outcome_decide_nested(struct stmt *st, const struct stmt *top);
 
+/* conn.c: how the hold of @to ended. What was done about it is the vantage's to know. */
+void conn_verdict_ends(struct conn_verdict *to, const struct dbf_verdict *v);
+
 /* reply.c */
 /* Bytes of @r, a server vantage's, and of what was told since the reply before: @other are of messages nobody looks at. */
 void reply_count(struct conn_state *cs, const struct dbf_reply *r, uint32_t other);

@@ -41,9 +41,7 @@ static void fill_verdict(struct conn_verdict *to, const struct dbf_verdict *v, u
 
 static void hold_ends(struct conn_verdict *to, const struct dbf_verdict *v)
 {
-	to->action = v->action;
-	to->resolver = v->why;
-	to->held_ns = v->deadline_ns > to->since_ns ? v->deadline_ns - to->since_ns : 0;
+	conn_verdict_ends(to, v);
 	to->signalled = v->action == DBF_ACTION_DENY || v->action == DBF_ACTION_KILL;
 	to->withheld = v->action == DBF_ACTION_NONE || v->action == DBF_ACTION_KILL;
 }
